@@ -1,0 +1,1 @@
+"""Teachers: the protocol and one file per kind."""

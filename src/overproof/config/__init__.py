@@ -1,0 +1,1 @@
+"""Recipes: parsed once, rejected loudly, saved resolved beside the results."""

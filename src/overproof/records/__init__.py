@@ -1,0 +1,1 @@
+"""The nouns, and the ledger that keeps them."""

@@ -1,0 +1,1 @@
+"""Records in, self-contained HTML and Markdown out."""

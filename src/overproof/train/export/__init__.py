@@ -1,0 +1,1 @@
+"""Exports, each proved against the original."""
