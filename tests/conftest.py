@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 ROOT = Path(__file__).resolve().parent.parent
-LOOPBACK = ("127.", "localhost", "::1", "0.0.0.0")  # noqa: S104
+LOOPBACK = ("127.", "localhost", "::1", "0.0.0.0")
 
 
 class NetworkForbidden(AssertionError):
@@ -22,7 +21,7 @@ class NetworkForbidden(AssertionError):
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse every connection and name look-up that leaves this machine."""
     connect, resolve = socket.socket.connect, socket.getaddrinfo
 
@@ -39,4 +38,3 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket.socket, "connect", guarded_connect)
     monkeypatch.setattr(socket, "getaddrinfo", guarded_resolve)
-    yield

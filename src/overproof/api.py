@@ -1,3 +1,150 @@
-"""The typed Python API. Everything the command line does is a function here."""
+"""The typed Python API. Everything the command line does is a function here.
+
+    from overproof import api
+
+    loaded = api.load("recipe.toml")
+    print(api.plan(loaded))
+    certificate = api.distill(loaded)
+
+Heavy rooms are imported inside the functions, so that importing this module stays cheap.
+"""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from overproof.errors import ConfigError
+
+if TYPE_CHECKING:
+    from overproof.collect.asker import Progress
+    from overproof.collect.plan import Plan
+    from overproof.config.load import LoadedRecipe
+    from overproof.records.certificate import Certificate
+    from overproof.records.dataset import DatasetManifest
+    from overproof.records.student import StudentCard
+
+__all__ = ["certify", "collect", "distill", "init", "load", "plan", "train"]
+
+
+def init(directory: Path) -> Path:
+    """Write a commented starter recipe into ``directory`` and return its path.
+
+    Raises:
+        ConfigError: there is a recipe already; it is never overwritten.
+    """
+    target = directory / "recipe.toml"
+    if target.exists():
+        raise ConfigError(str(target), "exists already", "edit it, or name another directory")
+    text = resources.files("overproof.config").joinpath("starter.toml").read_text()
+    directory.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    return target
+
+
+def load(path: str | Path) -> LoadedRecipe:
+    """Read and check a recipe; see ``overproof.config.load.load_recipe``.
+
+    A ``data.file`` of the form ``registry:NAME`` is a data set that ``overproof models pull``
+    fetched.
+    """
+    from overproof.config.load import load_recipe
+
+    loaded = load_recipe(Path(path))
+    scheme, _, name = loaded.recipe.data.file.partition(":")
+    if scheme == "registry":
+        from overproof.clients.registry import resolve
+
+        loaded.input_file = resolve(name)
+    return loaded
+
+
+def plan(loaded: LoadedRecipe, probe: int = 6) -> Plan:
+    """The verdict before spending; see ``overproof.collect.plan.plan``."""
+    from overproof.collect.plan import plan as make_plan
+
+    return asyncio.run(make_plan(loaded, probe))
+
+
+def collect(
+    loaded: LoadedRecipe, changed: Callable[[Progress], None] | None = None
+) -> DatasetManifest:
+    """Ask the teacher and freeze the dataset; see ``overproof.collect.collect.collect``."""
+    from overproof.collect.collect import collect as run
+
+    return asyncio.run(run(loaded, changed))
+
+
+def train(
+    loaded: LoadedRecipe, progress: Callable[[str, float], None] | None = None
+) -> dict[str, StudentCard]:
+    """Train every student that is not finished, from the frozen dataset.
+
+    Raises:
+        RunError: nothing was collected yet.
+        MissingExtraError: torch is not installed.
+    """
+    from overproof.clients.registry import resolve
+    from overproof.records.dataset import DatasetManifest
+    from overproof.records.files import write_atomically
+    from overproof.records.run import RunPaths
+    from overproof.train.students import train_students
+
+    paths = RunPaths(loaded.run_dir)
+    DatasetManifest.load(paths.dataset)
+    cards = train_students(
+        recipe=loaded.recipe,
+        dataset=paths.dataset,
+        out=paths.students,
+        resolve=resolve,
+        progress=progress,
+    )
+    around = _around_input(loaded)
+    for name in cards:
+        write_atomically(paths.students / name / "prompt.json", around)
+    return cards
+
+
+def _around_input(loaded: LoadedRecipe) -> str:
+    """The prompt template around the input, so that a served student can take it off again."""
+    import json
+
+    from overproof.collect.prompts import Prompter
+    from overproof.records.dataset import DatasetManifest
+    from overproof.records.run import RunPaths
+
+    manifest = DatasetManifest.load(RunPaths(loaded.run_dir).dataset)
+    around = Prompter(loaded.recipe.task, manifest.rendering, ()).around_input() or ("", "")
+    return json.dumps({"prefix": around[0], "suffix": around[1]}, ensure_ascii=False) + "\n"
+
+
+def certify(loaded: LoadedRecipe, say: Callable[[str], None] | None = None) -> Certificate:
+    """Measure teacher, students and baseline on the test pool, and write the certificate.
+
+    Raises:
+        LeakError: a test input, or a near-duplicate of one, is where training could see it.
+        RunError: nothing was collected, or no student is finished.
+    """
+    from overproof.evaluate.run import certify_run
+    from overproof.report.write import write_reports
+
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    certificate = certify_run(loaded, now=now, say=say or (lambda _: None))
+    write_reports(certificate, loaded.run_dir)
+    return certificate
+
+
+def distill(
+    loaded: LoadedRecipe,
+    changed: Callable[[Progress], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Certificate:
+    """Collect, train and certify: whatever is finished is not repeated."""
+    collect(loaded, changed)
+    train(loaded, progress)
+    return certify(loaded, say)

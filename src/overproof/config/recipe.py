@@ -115,6 +115,13 @@ class TeacherConfig(Section):
                 )
         return headers
 
+    @field_validator("base_url")
+    @classmethod
+    def _no_password_in_url(cls, url: str | None) -> str | None:
+        if url and "@" in url.split("://", 1)[-1].split("/", 1)[0]:
+            raise ValueError("holds a user or password: name the key's variable in api_key_env")
+        return url
+
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> Self:
         if self.kind == "openai" and not self.base_url:

@@ -1,0 +1,48 @@
+# Two commands do everything from a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+MODELS := SmolLM2-135M-Instruct all-MiniLM-L6-v2 trec-questions
+
+.PHONY: env models demo test check unit slow bench format clean
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,embedded,dev]'
+	@touch $(STAMP)
+
+models: env
+	$(BIN)/overproof models pull $(MODELS)
+
+demo: models
+	$(BIN)/overproof plan configs/demo.toml
+	$(BIN)/overproof distill configs/demo.toml
+
+test: check unit slow
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: env
+	$(BIN)/pytest -m "not slow"
+
+slow: models
+	$(BIN)/pytest -m slow
+
+bench: models
+	for bench in bench/*.py; do $(BIN)/python $$bench --quick || exit 1; done
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv runs build dist src/*.egg-info

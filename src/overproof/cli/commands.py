@@ -1,0 +1,24 @@
+"""The commands that live in files of their own, hung onto the root command."""
+
+from __future__ import annotations
+
+import typer
+
+from overproof.cli.import_logs import import_command
+from overproof.cli.ledger import app as ledger_app
+from overproof.cli.models import app as models_app
+from overproof.cli.predict import predict_command
+from overproof.cli.serve import serve_command
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add every command to ``app``, once."""
+    if any(group.name == "ledger" for group in app.registered_groups):
+        return
+    app.command("predict")(predict_command)
+    app.command("serve")(serve_command)
+    app.command("import")(import_command)
+    app.add_typer(ledger_app, name="ledger", help="Show, verify, export and cost a ledger.")
+    app.add_typer(models_app, name="models", help="Embedded models: pinned, hash-checked.")

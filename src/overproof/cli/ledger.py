@@ -1,0 +1,248 @@
+"""``overproof ledger``: show, verify, export, cost, erase."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from overproof.records.ledger import Entry, Ledger
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+PathArgument = Annotated[
+    Path, typer.Argument(help="A ledger file, or a run directory that holds one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+# Everything that moves a cursor or changes a colour: a teacher's text must not steer a terminal.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+EXCERPT = 48
+
+
+@app.command()
+def show(
+    path: PathArgument = Path(),
+    key: Annotated[
+        str | None,
+        typer.Option(help="Print one row whole: its key, the start of its key, or its number."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of the table, the newest ones.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the newest rows, or one whole exchange."""
+    with _open(path) as ledger:
+        if key is not None:
+            for entry in _rows_named(ledger, key):
+                print(json.dumps(_plain(entry), indent=None if as_json else 2, ensure_ascii=True))
+            return
+        entries = list(ledger.entries(last=limit))
+        if as_json:
+            print(json.dumps([_plain(entry) for entry in entries]))
+            return
+        _print_rows(ledger, entries)
+
+
+@app.command()
+def verify(
+    path: PathArgument = Path(),
+    head: Annotated[
+        str | None, typer.Option(help="A head hash noted earlier; shows a cut tail.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute every hash. Exit code 1 when something is not what was written."""
+    with _open(path) as ledger:
+        report = ledger.verify(head)
+    if as_json:
+        print(report.model_dump_json())
+    elif report.ok:
+        erased = f", {report.erased} erased" if report.erased else ""
+        print(f"ok: {report.rows} rows{erased}")
+        print(f"head: {report.head}")
+        if head is None:
+            print("note head and count elsewhere: `verify --head HASH` then also shows a cut tail")
+    else:
+        print(f"NOT what was written: {report.rows} rows, head {report.head}")
+        for problem in report.problems:
+            print(f"  {problem}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    path: PathArgument = Path(),
+    to: Annotated[
+        Path | None, typer.Option(help="The file to write: .jsonl, .jsonl.gz or .parquet.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write every exchange as request and response objects, which `import` reads back."""
+    from overproof.records.exports import export_ledger
+
+    if to is None:
+        raise typer.BadParameter("say which file to write", param_hint="--to")
+    with _open(path) as ledger:
+        written = export_ledger(ledger, to)
+    print(json.dumps({"file": str(to), "exchanges": written}) if as_json else f"{to}: {written}")
+
+
+@app.command()
+def cost(path: PathArgument = Path(), as_json: JsonOption = False) -> None:
+    """Calls, tokens, teacher time and money by teacher, model and outcome."""
+    from overproof.records.ledger_costs import total_cost
+
+    with _open(path) as ledger:
+        lines = ledger.costs()
+    total = total_cost(lines)
+    if as_json:
+        rows = [line.model_dump(mode="json") for line in lines]
+        print(json.dumps({"lines": rows, "total": total.model_dump(mode="json")}))
+        return
+    from rich.console import Console
+
+    table = _table("what", "calls", "tokens in", "tokens out", "teacher s", "US $")
+    for number, line in enumerate([*lines, total]):
+        if number == len(lines):
+            table.add_section()
+        table.add_row(
+            _safe(line.what),
+            f"{line.calls:,}",
+            f"{line.input_tokens:,}",
+            f"{line.output_tokens:,}",
+            "unknown" if line.seconds is None else f"{line.seconds:,.1f}",
+            "unknown" if line.usd is None else f"{line.usd:,.6f}",
+        )
+    Console().print(table)
+
+
+@app.command()
+def erase(
+    key: Annotated[str, typer.Argument(help="A key, the start of a key, or a row's number.")],
+    path: PathArgument = Path(),
+    reason: Annotated[str, typer.Option(help="Why; stays in the ledger.")] = "on request",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase one request for good; a tombstone stays and `verify` stays green."""
+    with _open(path, write=True) as ledger:
+        rows = _rows_named(ledger, key)
+        if not yes:
+            numbers = ", ".join(str(row.seq) for row in rows)
+            typer.confirm(f"Erase row {numbers} for good?", abort=True)
+        erased = sum(ledger.erase(row.seq, reason) for row in rows)
+        others = _same_prompt(ledger, rows)
+    if as_json:
+        print(json.dumps({"erased": erased, "same_prompt": others}))
+        return
+    print(f"erased {erased} row{'' if erased == 1 else 's'}; the text is gone from the ledger")
+    if others:
+        print("the same prompt also stands in: " + ", ".join(others))
+    print("datasets, exports and students made of it keep what they have: make them again")
+
+
+def _open(path: Path, *, write: bool = False) -> Ledger:
+    from overproof.records.ledger import Ledger, ledger_path
+
+    file = ledger_path(path)
+    if write and not file.exists():
+        return Ledger.open(file)  # raises: there is nothing to change, and none shall be made
+    return Ledger.open(file, write=write)
+
+
+def _rows_named(ledger: Ledger, name: str) -> list[Entry]:
+    """Rows of a seq, a key or the start of a key."""
+    from overproof.errors import LedgerError
+
+    if name.isdecimal() and len(name) < 12 and (entry := ledger.entry(int(name))) is not None:
+        return [entry]
+    keys = ledger.keys_from(name)
+    if len(keys) > 1:
+        shown = ", ".join(key.removeprefix("sha256:")[:16] for key in keys[:4])
+        raise LedgerError(
+            str(ledger.path), f"several keys begin with {name!r}: {shown} …", "give more digits"
+        )
+    if not keys:
+        raise LedgerError(
+            str(ledger.path),
+            f"no row has the number or the key {name!r}",
+            "`overproof ledger show` lists the rows",
+        )
+    return ledger.recorded(keys[0])
+
+
+def _same_prompt(ledger: Ledger, rows: list[Entry]) -> list[str]:
+    prompts = {row.exchange.request.messages for row in rows if row.exchange}
+    return [
+        f"row {entry.seq}"
+        for entry in ledger.entries()
+        if entry.exchange and entry.exchange.request.messages in prompts
+    ]
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    plain: dict[str, Any] = {"seq": entry.seq, "kind": str(entry.kind)}
+    if entry.exchange is not None:
+        return {**plain, "key": entry.key, **entry.exchange.model_dump(mode="json")}
+    return {**plain, **(entry.content or {"erased": True})}
+
+
+def _print_rows(ledger: Ledger, entries: list[Entry]) -> None:
+    from rich.console import Console
+
+    table = _table("row", "key", "teacher", "outcome", "in", "out", "US $", "asked", "answered")
+    for entry in entries:
+        exchange = entry.exchange
+        if exchange is None:
+            said = "erased" if entry.content is None else json.dumps(entry.content)
+            empty = ("", "", "", "")
+            table.add_row(str(entry.seq), "", "", str(entry.kind), *empty[:3], "", _excerpt(said))
+            continue
+        usage, usd = exchange.completion.usage, exchange.cost_usd
+        table.add_row(
+            str(entry.seq),
+            (entry.key or "").removeprefix("sha256:")[:10],
+            _safe(exchange.teacher),
+            str(exchange.completion.outcome),
+            "" if usage is None else str(usage.input_tokens),
+            "" if usage is None else str(usage.output_tokens),
+            "?" if usd is None else f"{usd:.6f}",
+            _excerpt(exchange.request.messages[-1].content if exchange.request.messages else ""),
+            _excerpt(exchange.completion.text or exchange.completion.error or ""),
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{len(ledger)} exchanges; the last {len(entries)} rows are shown", highlight=False
+    )
+
+
+def _table(*names: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    numbers = {"row", "calls", "tokens in", "tokens out", "teacher s", "in", "out", "US $"}
+    for name in names:
+        table.add_column(name, justify="right" if name in numbers else "left")
+    return table
+
+
+def _safe(text: str) -> Text:
+    """Text that is shown as it is: no markup, no control characters."""
+    from rich.text import Text
+
+    return Text(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def _excerpt(text: str) -> Text:
+    flat = " ".join(text.split())
+    # The end of a long prompt is what differs from row to row.
+    return _safe(flat if len(flat) <= EXCERPT else "…" + flat[-EXCERPT:])

@@ -1,0 +1,127 @@
+"""The ``overproof`` command: one file a command, imported when it is called.
+
+Exit codes: 0 done and good; 1 done, and the answer is "no"; 2 bad input or config; 3 a teacher
+failed for good; 130 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overproof import __version__
+from overproof.errors import OverproofError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="overproof",
+    help="Distil language models, and prove how much survived.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="A recipe (TOML), or a directory with one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"overproof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Distil language models, and prove how much survived."""
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where to write recipe.toml.")] = Path(),
+) -> None:
+    """Write a commented starter recipe."""
+    from overproof import api
+
+    path = api.init(directory)
+    typer.echo(f"wrote {path}\nnext: edit it, then `overproof plan {path}`")
+
+
+@app.command()
+def plan(recipe: RecipeArgument, json: JsonOption = False) -> None:
+    """The verdict before spending: calls, tokens, money, time, power."""
+    from overproof.cli.plan import plan_command
+
+    plan_command(recipe, json)
+
+
+@app.command()
+def distill(recipe: RecipeArgument, json: JsonOption = False) -> None:
+    """Collect, train and certify; finishes what is missing and repeats nothing."""
+    from overproof.cli.distill import distill_command
+
+    distill_command(recipe, json, steps=("collect", "train", "certify"))
+
+
+@app.command()
+def collect(recipe: RecipeArgument, json: JsonOption = False) -> None:
+    """Ask the teacher and freeze the dataset."""
+    from overproof.cli.distill import distill_command
+
+    distill_command(recipe, json, steps=("collect",))
+
+
+@app.command()
+def train(recipe: RecipeArgument, json: JsonOption = False) -> None:
+    """Train the students on the frozen dataset."""
+    from overproof.cli.distill import distill_command
+
+    distill_command(recipe, json, steps=("train",))
+
+
+@app.command()
+def certify(recipe: RecipeArgument, json: JsonOption = False) -> None:
+    """Measure the students on the test pool and write the certificate."""
+    from overproof.cli.distill import distill_command
+
+    distill_command(recipe, json, steps=("certify",))
+
+
+def main() -> None:
+    """Run the command line; turn errors into messages and exit codes."""
+    from overproof.cli.commands import register
+
+    register(app)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("\ninterrupted: run the same command again to go on from here", err=True)
+        code = 130
+    except OverproofError as error:
+        typer.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:  # the reader of our output has left: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if not hasattr(error, "show"):  # a wrong option or argument knows how to show itself
+            raise
+        error.show()
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminated(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt

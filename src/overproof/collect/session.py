@@ -1,0 +1,142 @@
+"""Everything that collecting and planning need before the first question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from overproof.clients.connect import connect, redaction_of
+from overproof.clients.protocol import Teacher
+from overproof.clients.terms import check_terms
+from overproof.collect.asker import Asker, Progress
+from overproof.collect.inputs import Inputs, inputs_of_ledger, read_inputs
+from overproof.collect.prompts import Prompter, choose_examples
+from overproof.collect.rendering import Signal, choose_signal
+from overproof.collect.signal import Questioner
+from overproof.collect.splits import Splits, make_splits
+from overproof.config.load import LoadedRecipe
+from overproof.config.recipe import Recipe
+from overproof.errors import CapabilityError
+from overproof.records.ledger import Ledger
+from overproof.records.redact import Redactor
+from overproof.records.run import RunPaths
+
+__all__ = ["Pools", "Session", "open_ledger", "open_session", "read_pools"]
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The inputs of a recipe and their split."""
+
+    inputs: Inputs
+    splits: Splits
+
+
+@dataclass
+class Session:
+    """An open teacher with what is asked of it."""
+
+    recipe: Recipe
+    pools: Pools
+    teacher: Teacher
+    ledger: Ledger
+    asker: Asker
+    signal: Signal
+    prompter: Prompter
+    second_prompter: Prompter
+
+    def questioner(self, *, second: bool = False) -> Questioner:
+        """Asks for label distributions; ``second`` for the independent second asking."""
+        return Questioner(
+            self.recipe,
+            self.asker,
+            self.second_prompter if second else self.prompter,
+            top_logprobs=self.signal.top_logprobs,
+            seeds=self.signal.seeds,
+            can_prefill=self.signal.can_prefill,
+            first_sample=self._second_sample() if second else 0,
+        )
+
+    def _second_sample(self) -> int:
+        """Votes go on where the first asking ended; the same prompt again is sample 1."""
+        if not self.signal.top_logprobs:
+            return self.recipe.task.samples
+        return 1 if self.second_prompter.varies() == "the same prompt again" else 0
+
+
+def read_pools(loaded: LoadedRecipe, ledger: Ledger | None) -> Pools:
+    """Read, check and split the inputs."""
+    recipe = loaded.recipe
+    labels = list(recipe.task.labels)
+    if loaded.input_file is None:
+        exchanges = ledger.exchanges() if ledger else iter(())
+        inputs = inputs_of_ledger(exchanges, str(RunPaths(loaded.run_dir).ledger))
+    else:
+        inputs = read_inputs(loaded.input_file, recipe.data, labels)
+    test = None
+    if loaded.test_file:
+        test = read_inputs(loaded.test_file, recipe.data, labels).items
+    return Pools(inputs, make_splits(inputs.items, recipe.data, recipe.run.seed, test))
+
+
+@contextmanager
+def open_ledger(loaded: LoadedRecipe) -> Iterator[Ledger]:
+    """The run's ledger, open for writing, with the recipe's secrets redacted."""
+    paths = RunPaths(loaded.run_dir)
+    paths.dir.mkdir(parents=True, exist_ok=True)
+    redactor = Redactor(redaction_of(loaded.recipe.teacher))
+    with Ledger.open(paths.ledger, write=True, redactor=redactor) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def open_session(
+    loaded: LoadedRecipe,
+    ledger: Ledger,
+    pools: Pools,
+    changed: Callable[[Progress], None] | None = None,
+) -> AsyncIterator[Session]:
+    """Check the terms, open the teacher and decide how it is asked.
+
+    Raises:
+        TermsError: the teacher's terms do not allow training.
+        CapabilityError: the recipe asks for what the teacher lacks.
+        TeacherUnreachableError: nobody answers.
+    """
+    recipe = loaded.recipe
+    check_terms(recipe.teacher)
+    examples = choose_examples(pools.splits.examples, recipe.task)
+    async with connect(recipe.teacher, log_dir=RunPaths(loaded.run_dir).logs) as teacher:
+        signal = await choose_signal(recipe, teacher)
+        prompter = Prompter(recipe.task, signal.rendering, examples)
+        await _check_context(prompter, pools, teacher)
+        yield Session(
+            recipe=recipe,
+            pools=pools,
+            teacher=teacher,
+            ledger=ledger,
+            asker=Asker(recipe, teacher, ledger, changed),
+            signal=signal,
+            prompter=prompter,
+            second_prompter=Prompter(recipe.task, signal.rendering, examples, variant=1),
+        )
+
+
+async def _check_context(prompter: Prompter, pools: Pools, teacher: Teacher) -> None:
+    """Refuse, before anything is spent, an input that does not fit into the teacher's context."""
+    limit = teacher.capabilities.context_length
+    splits = pools.splits
+    items = [*splits.train, *splits.tune, *splits.test]
+    if limit is None or not items:
+        return
+    longest = max(items, key=lambda item: len(item.text))
+    text = "\n".join(message.content for message in prompter.messages(longest.text))
+    tokens = await teacher.tokenize(text)
+    if tokens is None or len(tokens) < limit:
+        return
+    raise CapabilityError(
+        f"{pools.inputs.source}: row {longest.row}",
+        f"its prompt has {len(tokens)} tokens, more than the teacher's context of {limit}",
+        "shorten or remove such inputs, show fewer examples, or use a teacher with more context",
+    )

@@ -1,0 +1,139 @@
+"""Certifying a run directory: everything is read from disk, measured once, and written down."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from overproof.config.load import LoadedRecipe
+from overproof.errors import RunError
+from overproof.evaluate.certify import Prediction, build_certificate
+from overproof.evaluate.leaks import check_leaks
+from overproof.evaluate.looks import log_look
+from overproof.evaluate.speed import measure_speed
+from overproof.evaluate.student import Student
+from overproof.records.certificate import Certificate, CostLine, Speed
+from overproof.records.dataset import DatasetManifest, LabelRow, read_gold, read_split
+from overproof.records.exchange import Exchange
+from overproof.records.ledger import Ledger
+from overproof.records.run import RunPaths
+from overproof.records.student import StudentCard
+
+__all__ = ["certify_run"]
+
+STUDENTS = ("encoder", "probe")
+PAUSE_S = 5.0
+
+
+def certify_run(loaded: LoadedRecipe, *, now: str, say: Callable[[str], None]) -> Certificate:
+    """Check for leaks, let every student answer the test pool, and build the certificate.
+
+    Raises:
+        RunError: nothing was collected under this recipe, or no student is finished.
+        LeakError: see ``check_leaks``.
+    """
+    paths = RunPaths(loaded.run_dir)
+    manifest = DatasetManifest.load(paths.dataset)
+    if manifest.recipe_sha256 != loaded.sha256:
+        raise RunError(
+            str(paths.dir),
+            "was collected under another recipe than this one: the margin, the task and the data "
+            "are fixed before anything is collected",
+            "restore the recipe, or give the changed one a [run] dir of its own",
+        )
+    splits = {name: read_split(paths.dataset, name) for name in ("train", "tune", "examples")}
+    test = read_split(paths.dataset, "test")
+    say(f"checking {len(test):,} test inputs for leaks")
+    check_leaks(test, splits, manifest.near_duplicate_threshold)
+    cards, predictions, speeds = _measure(paths, [row.text for row in test], say)
+    looks = log_look(paths.looks, now=now, dataset=paths.dataset, students=paths.students)
+    with Ledger.open(paths.ledger) as ledger:
+        costs = [*ledger.costs(), *_training_costs(loaded, cards)]
+        teacher_speed = _teacher_speed(ledger, test)
+    return build_certificate(
+        recipe=loaded.recipe,
+        manifest=manifest,
+        test=test,
+        gold=read_gold(paths.dataset),
+        predictions=predictions,
+        cards=cards,
+        train=splits["train"],
+        tune=splits["tune"],
+        examples=splits["examples"],
+        speeds=speeds,
+        costs=costs,
+        looks=looks,
+        teacher_speed=teacher_speed,
+        now=now,
+    )
+
+
+def _measure(
+    paths: RunPaths, texts: list[str], say: Callable[[str], None]
+) -> tuple[dict[str, StudentCard], dict[str, Prediction], dict[str, Speed]]:
+    cards: dict[str, StudentCard] = {}
+    predictions: dict[str, Prediction] = {}
+    speeds: dict[str, Speed] = {}
+    for name in STUDENTS:
+        directory = paths.students / name
+        if not (directory / "student.json").exists():
+            continue
+        say(f"measuring student {name} on {machine()}")
+        student = Student.load(directory)
+        cards[name] = StudentCard.load(directory)
+        predictions[name] = Prediction(np.asarray(student.predict_proba(texts)))
+        speeds[name] = measure_speed(student, texts)
+    if not cards:
+        raise RunError(str(paths.students), "holds no finished student", "run `overproof train`")
+    return cards, predictions, speeds
+
+
+def _training_costs(loaded: LoadedRecipe, cards: dict[str, StudentCard]) -> list[CostLine]:
+    price = loaded.recipe.students.machine_usd_per_hour
+    return [
+        CostLine(
+            what=f"training the {name} student",
+            seconds=card.train_seconds,
+            usd=None if price is None else card.train_seconds / 3600 * price,
+        )
+        for name, card in cards.items()
+    ]
+
+
+def _teacher_speed(ledger: Ledger, test: list[LabelRow]) -> Speed:
+    """Latency and rate of the teacher, from the ledger's record of the test requests."""
+    keys = {key for row in test for key in row.request_keys}
+    asked = [e for e in ledger.exchanges() if e.request.key in keys and e.source == "collected"]
+    if len(asked) < 2:
+        return Speed(how="not measured: the answers were imported")
+    latencies = np.array([exchange.completion.latency_s for exchange in asked])
+    gaps = np.diff(sorted(_seconds(exchange) for exchange in asked))
+    busy = float(gaps[gaps <= PAUSE_S].sum())
+    per_input = len(keys) / len(test)
+    return Speed(
+        requests_per_second=float((gaps <= PAUSE_S).sum()) / busy / per_input if busy else None,
+        latency_p50_s=float(np.quantile(latencies, 0.5)),
+        latency_p95_s=float(np.quantile(latencies, 0.95)),
+        n=len(asked),
+        how=f"from the ledger while collecting, pauses over {PAUSE_S:g} s left out",
+    )
+
+
+def _seconds(exchange: Exchange) -> float:
+    return datetime.fromisoformat(exchange.created_at).timestamp()
+
+
+def machine() -> str:
+    """The machine in words: processor, cores, system."""
+    import os
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].split(":", 1)[1].strip() if models else name
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"

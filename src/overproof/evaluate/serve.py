@@ -1,0 +1,295 @@
+"""A student behind an OpenAI-compatible address, so that a program swaps only the base URL.
+
+    POST /v1/chat/completions   the label as the assistant's message; logprobs, n and stream too
+    POST /v1/classify           {"input": TEXT or [TEXT, …]} → {"results": [{"label", …}, …]}
+    GET  /v1/models, /health
+
+The last user message is the input; messages before it (few-shot examples, a system prompt) are
+ignored. A program that talked to the teacher sends its prompt template around the input, while
+the student was trained on the input alone: where ``prompt.json``, ``{"prefix": str, "suffix":
+str}``, lies in the student or the run directory and is around the message, it is taken off.
+
+Requests are answered in micro-batches by one worker thread; a full queue is answered with 503
+and ``Retry-After``. Nothing of a request is logged or kept.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from overproof.errors import ConfigError
+from overproof.evaluate.batcher import BusyError, MicroBatcher
+from overproof.evaluate.chat import (
+    ChatRequest,
+    Labelled,
+    ProtocolError,
+    completion,
+    completion_chunks,
+)
+from overproof.evaluate.student import Student
+
+__all__ = ["bind", "build_app", "run_server"]
+
+MOST_INPUTS = 2048  # texts in one /v1/classify request
+MAX_BODY = 4 * 1024 * 1024
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def build_app(
+    student: Student,
+    *,
+    model_name: str,
+    api_key: str | None = None,
+    max_batch: int = 64,
+    max_wait_s: float = 0.002,
+    max_queued: int = 4096,
+    max_body: int = MAX_BODY,
+) -> Starlette:
+    """The server as an ASGI application; its lifespan starts and ends the worker.
+
+    Args:
+        student: who answers.
+        model_name: the name it answers under; the name in a request is not looked at.
+        api_key: bearer token that requests under ``/v1`` must carry, if any.
+        max_batch: texts in a batch of inference.
+        max_wait_s: how long a batch waits to fill, in seconds.
+        max_queued: texts that may wait before requests are refused with 503.
+        max_body: largest body of a request, in bytes.
+    """
+
+    def run(texts: Sequence[str]) -> list[Labelled]:
+        scores = student.score(texts, max_batch)
+        log_probabilities = student.log_probabilities(scores.logits)
+        return [
+            Labelled(student.labels, row, int(n))
+            for row, n in zip(log_probabilities, scores.n_tokens, strict=True)
+        ]
+
+    batcher = MicroBatcher(run, max_batch=max_batch, max_wait_s=max_wait_s, max_queued=max_queued)
+    endpoints = _Endpoints(student, model_name, batcher, max_body)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with batcher:
+            yield
+
+    def guarded(endpoint: Endpoint) -> Endpoint:
+        async def checked(request: Request) -> Response:
+            if api_key is not None:
+                _check_key(request, api_key)
+            return await endpoint(request)
+
+        return checked
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", guarded(endpoints.chat), methods=["POST"]),
+            Route("/v1/classify", guarded(endpoints.classify), methods=["POST"]),
+            Route("/v1/models", guarded(endpoints.models)),
+            Route("/v1/models/{model:path}", guarded(endpoints.model)),
+            Route("/health", endpoints.health),
+        ],
+        exception_handlers={
+            ProtocolError: _answer_protocol_error,
+            HTTPException: _answer_http_error,
+            ClientDisconnect: _answer_nobody,
+            Exception: _answer_failure,
+        },
+        lifespan=lifespan,
+    )
+
+
+class _Endpoints:
+    """The answers to each route."""
+
+    def __init__(
+        self, student: Student, model_name: str, batcher: MicroBatcher[Labelled], max_body: int
+    ) -> None:
+        self._frame = student.frame
+        self._name = model_name
+        self._batcher = batcher
+        self._max_body = max_body
+
+    async def chat(self, request: Request) -> Response:
+        asked = ChatRequest.parse(await _json(request, self._max_body))
+        text = self._frame.input_of(asked.message)
+        if not text.strip():
+            raise ProtocolError("the input is empty", param="messages", code="empty_input")
+        (answer,) = await self._ask([text])
+        if not asked.stream:
+            return JSONResponse(completion(asked, answer, self._name))
+        chunks = completion_chunks(asked, answer, self._name)
+        events = [f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n" for chunk in chunks]
+        return StreamingResponse(
+            _stream([*events, "data: [DONE]\n\n"]),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache"},
+        )
+
+    async def classify(self, request: Request) -> Response:
+        body = await _json(request, self._max_body)
+        given = body.get("input") if isinstance(body, dict) else None
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list) or not texts:
+            raise ProtocolError("input must be a text or a list of texts", param="input")
+        most = min(MOST_INPUTS, self._batcher.max_queued)
+        if len(texts) > most:
+            raise ProtocolError(f"input holds more than {most} texts", param="input")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip() or not _encodable(text):
+                raise ProtocolError(
+                    f"input[{index}] is empty or not a text", param="input", code="empty_input"
+                )
+        answers = await self._ask(texts)
+        n_tokens = sum(answer.n_tokens for answer in answers)
+        return JSONResponse(
+            {
+                "model": self._name,
+                "results": [answer.result for answer in answers],
+                "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+            }
+        )
+
+    async def models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._model()]})
+
+    async def model(self, request: Request) -> Response:
+        wanted = request.path_params["model"]
+        if wanted != self._name:
+            raise ProtocolError(
+                f"there is no model {wanted!r}; this server has {self._name!r}",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
+        return JSONResponse(self._model())
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": self._name})
+
+    def _model(self) -> dict[str, Any]:
+        return {"id": self._name, "object": "model", "created": 0, "owned_by": "overproof"}
+
+    async def _ask(self, texts: Sequence[str]) -> list[Labelled]:
+        try:
+            return await self._batcher.ask(texts)
+        except BusyError:
+            raise ProtocolError(
+                "too many texts are waiting; try again in a moment",
+                status=503,
+                code="overloaded",
+                kind="server_error",
+            ) from None
+
+
+async def _stream(events: Sequence[str]) -> AsyncIterator[str]:
+    for event in events:
+        yield event
+
+
+def _encodable(text: str) -> bool:
+    """Whether ``text`` is free of half surrogate pairs, which JSON lets through."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+async def _json(request: Request, max_body: int) -> Any:
+    """The body as JSON, without ever holding more than ``max_body`` bytes of it."""
+    too_large = ProtocolError(
+        f"the body is larger than {max_body} bytes", status=413, code="body_too_large"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_body:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_body:
+            raise too_large
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the body is not JSON: {error}", code="invalid_json") from error
+
+
+def _check_key(request: Request, api_key: str) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    # Compared in constant time: how long a wrong token takes tells nothing about the right one.
+    right = hmac.compare_digest(token.strip().encode("latin-1"), api_key.encode())
+    if scheme.lower() != "bearer" or not right:
+        raise ProtocolError("wrong or missing API key", status=401, code="invalid_api_key")
+
+
+async def _answer_protocol_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProtocolError)
+    headers = {"Retry-After": "1"} if error.status == 503 else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error.body, error.status, headers)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    shown = ProtocolError(
+        f"{error.detail}: {request.method} {request.url.path}", status=error.status_code
+    )
+    return JSONResponse(shown.body, error.status_code, error.headers)
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    """The client left before its body was read: not a failure of ours."""
+    return Response(status_code=499)
+
+
+async def _answer_failure(_: Request, error: Exception) -> Response:
+    """500 without the details, which go to the server's own log."""
+    shown = ProtocolError(
+        f"the student failed ({type(error).__name__})", status=500, kind="server_error"
+    )
+    return JSONResponse(shown.body, 500)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one.
+
+    Raises:
+        ConfigError: when the address is unknown, taken or not allowed.
+    """
+    where = f"{host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigError(where, f"is no address: {error}", "name another --host") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            where, f"cannot be listened on: {reason}", "stop what uses it, or name another --port"
+        ) from error
+    return listener
+
+
+def run_server(app: Starlette, listener: socket.socket) -> None:
+    """Answer on ``listener`` until interrupted; requests under way are finished first."""
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=10
+    )
+    uvicorn.Server(config).run(sockets=[listener])

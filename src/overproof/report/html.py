@@ -1,0 +1,113 @@
+"""The certificate as one self-contained HTML page: no script, and nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from overproof.records.certificate import Certificate, CostLine
+from overproof.records.exchange import Outcome
+from overproof.report import facts, formats
+from overproof.report.confusion import confusions
+from overproof.report.figures import Figures, teacher_of, to_teacher
+from overproof.report.svg import marker, markup
+
+__all__ = ["render_html"]
+
+
+def _swatch(kind: str) -> Markup:
+    """A candidate's mark beside its name; decoration, so hidden from screen readers."""
+    return markup(
+        '<svg class="swatch" viewBox="0 0 16 16" aria-hidden="true" focusable="false">'
+        f"{marker(kind, 8.0, 8.0, 4.6)}</svg>"
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("overproof.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        "bounds",
+        "capitalised",
+        "count",
+        "interval",
+        "moment",
+        "p_value",
+        "percent",
+        "point_bounds",
+        "points",
+        "points_interval",
+        "rate",
+        "requests",
+        "seconds",
+        "size",
+        "usd",
+    ):
+        environment.filters[name] = getattr(formats, name)
+    environment.filters["swatch"] = _swatch
+    return environment
+
+
+def _lead(text: str) -> tuple[str, str]:
+    """The first sentence, and the rest."""
+    first, stop, rest = text.partition(". ")
+    return first + stop.rstrip(), rest
+
+
+def outcomes_of(certificate: Certificate) -> list[str]:
+    """The outcomes that occur, in the order of the enum, then any others."""
+    present = {name for counts in certificate.outcomes.values() for name in counts}
+    known = [str(outcome) for outcome in Outcome if outcome in present]
+    return known + sorted(present - set(known))
+
+
+def total_of(costs: tuple[CostLine, ...]) -> tuple[float | None, int]:
+    """The sum of the known prices (``None`` where none is known) and the number of unknown ones."""
+    known = [line.usd for line in costs if line.usd is not None]
+    return (sum(known) if known else None), len(costs) - len(known)
+
+
+def render_html(certificate: Certificate) -> str:
+    """The certificate as an HTML page.
+
+    Returns:
+        One document with inline CSS and SVG. Every text of the certificate is escaped.
+    """
+    figures = Figures(certificate)
+    recommended = next(
+        (c for c in certificate.candidates if c.name == certificate.recommended), None
+    )
+    against = {c.first: c for c in to_teacher(certificate)}
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            c=certificate,
+            lead=_lead(certificate.verdict_text),
+            figures=figures,
+            kinds=figures.kinds,
+            teacher=teacher_of(certificate),
+            recommended=recommended,
+            headline=against.get(certificate.recommended or ""),
+            against=against,
+            confusions=confusions(certificate),
+            slice_kinds=list(
+                dict.fromkeys(
+                    s.by for candidate in certificate.candidates for s in candidate.slices
+                )
+            ),
+            outcomes=outcomes_of(certificate),
+            total=total_of(certificate.costs),
+            facts=facts.groups(certificate.provenance),
+            looks=facts.table(certificate.looks),
+            word="accuracy" if certificate.basis == "gold" else "agreement with the teacher",
+        )
+    )
