@@ -183,7 +183,7 @@ def test_command(tmp_path: Path, student_dir: Path, command: typer.Typer) -> Non
     assert result.exit_code == 0, result.output
     assert "labelled 6 rows" in result.stdout
     assert "rows/s with tiny" in result.stdout
-    assert "no label for 2 rows: empty input" in result.stdout
+    assert "without a label: 2 (empty input)" in result.stdout
     assert "the student's is 'student_label'" in result.stdout
     result = CliRunner().invoke(command, [str(student_dir), str(file), "--json"])
     assert json.loads(result.stdout)["labels"]["positive"] == 2

@@ -164,15 +164,23 @@ def test_rows_taken_out_or_put_in_are_found(path: Path) -> None:
         assert any(sign in problem for problem in report.problems), (statement, report.problems)
 
 
-def test_an_index_that_disagrees_with_its_table_is_found(path: Path) -> None:
-    with raw(path) as connection:
-        connection.execute("PRAGMA writable_schema=ON")
-        connection.execute(
-            "UPDATE sqlite_master SET sql = 'CREATE INDEX record_key ON record (body_hash, seq)' "
-            "WHERE name = 'record_key'"
-        )
-    connection.close()
-    assert not verified(path).ok
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"ON record (key, seq)", b"ON record (hash,seq)"),  # another column's values
+        (b"INTEGER PRIMARY KEY", b"INTEGER UNIQUE KEY "),
+        (b"seq INTEGER PRIMARY", b"seq INTEGER PRIMARx"),  # no longer the row's number
+        (b"CREATE TABLE record", b"CREATE T\xf9BLE record"),  # no longer text
+    ],
+)
+def test_a_changed_schema_is_found(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    try:
+        assert not verified(path).ok
+    except LedgerCorruptError as error:
+        assert str(path) in str(error)
 
 
 def test_a_cut_tail_is_found_by_a_noted_head(path: Path) -> None:

@@ -72,7 +72,7 @@ def make_rows(n: int, seed: int, malformed: int = 0) -> list[LabelRow]:
     for i in range(n):
         label = int(rng.integers(len(LABELS)))
         words = [f"word{j}" for j in rng.integers(130, size=rng.integers(1, 9))]
-        words += [f"{LABELS[label]}{j}" for j in rng.integers(20, size=2)]
+        words += [f"{LABELS[label]}{j}" for j in rng.integers(5, size=2)]
         rng.shuffle(words)
         text = " ".join(words)
         if i < malformed:
@@ -140,8 +140,9 @@ def recipe() -> Recipe:
             "students": {
                 "encoder": {
                     "base": "tiny",
-                    "epochs": 4,
-                    "learning_rate": 3e-3,
+                    "epochs": 3,
+                    "batch_size": 8,
+                    "learning_rate": 5e-3,
                     "max_length": 32,
                     "learning_curve": [0.25],
                 },

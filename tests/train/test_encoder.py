@@ -18,7 +18,7 @@ from overproof.train.scores import tune_score
 from overproof.train.signals import SoftLabels
 
 LABELS = ("animal", "number", "place")
-CONFIG = EncoderConfig(epochs=4, learning_rate=3e-3, max_length=32)
+CONFIG = EncoderConfig(epochs=4, batch_size=8, learning_rate=5e-3, max_length=32)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def _summary(report: PredictReport) -> str:
         f"{report.seconds:.1f} s, {report.rows_per_second:,.0f} rows/s with {report.student}",
         ", ".join(f"{label} {count:,}" for label, count in report.labels.items()),
     ]
-    lines += [f"no label for {count:,} rows: {why}" for why, count in report.errors.items()]
+    lines += [f"without a label: {count:,} ({why})" for why, count in report.errors.items()]
     lines += [
         f"the input has a column {usual!r}: the student's is {name!r}"
         for usual, name in report.renamed.items()

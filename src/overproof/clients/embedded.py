@@ -145,7 +145,7 @@ class EmbeddedTeacher:
         else:
             self._log_dir.mkdir(parents=True, exist_ok=True)
             self._log = (self._log_dir / "teacher.log").open("w+b")
-        self._process = subprocess.Popen(  # noqa: S603
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "overproof.clients.embedded_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

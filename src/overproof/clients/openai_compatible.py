@@ -88,9 +88,9 @@ class OpenAICompatibleTeacher:
         self._secrets = secrets.Mask(secrets.redaction_of(config) | (headers or {}))
         self._headers = secrets.resolved(config.headers) | (headers or {})
         self._query = secrets.resolved(config.query)
-        if (key := secrets.key_of(config)) is not None:
+        if (secret := secrets.key_of(config)) is not None:
             bearer = config.api_key_header.lower() == "authorization"
-            self._headers[config.api_key_header] = f"Bearer {key}" if bearer else key
+            self._headers[config.api_key_header] = f"Bearer {secret}" if bearer else secret
         self._sleep, self._now = sleep, now
         self._rng = random.Random(seed)
         self._slots = asyncio.Semaphore(config.concurrency)
@@ -248,7 +248,8 @@ class OpenAICompatibleTeacher:
             if error.is_json and status is not None:
                 # A gateway's 200 around somebody else's error.
                 return self._rejected(status, raw, wait_s)
-            return self._failed(str(error), Outcome.MALFORMED, status=200, retry=not error.is_json)
+            text = f"{error}; got: {shown(self._mask(raw))}"
+            return self._failed(text, Outcome.MALFORMED, status=200, retry=not error.is_json)
         return Attempt(completion.model_copy(update={"latency_s": latency_s, "status": 200}))
 
     def _rejected(self, status: int, raw: str, wait_s: float | None) -> Attempt:

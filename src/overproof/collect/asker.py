@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from overproof.clients.pricing import cost_usd, price_of
 from overproof.clients.protocol import Teacher
+from overproof.clients.terms import TermsVerdict
 from overproof.config.recipe import Recipe
 from overproof.errors import BudgetError, TooManyFailedError
 from overproof.records.exchange import Completion, Exchange, Outcome, Request
@@ -39,6 +40,7 @@ class Asker:
         recipe: for prices, terms and caps.
         teacher: an open teacher.
         ledger: a ledger open for writing.
+        verdict: the teacher's licence and terms, kept with every exchange.
         changed: called after every answer with the live figures.
     """
 
@@ -47,6 +49,7 @@ class Asker:
         recipe: Recipe,
         teacher: Teacher,
         ledger: Ledger,
+        verdict: TermsVerdict,
         changed: Callable[[Progress], None] | None = None,
     ) -> None:
         self.progress = Progress()
@@ -54,6 +57,7 @@ class Asker:
         self._recipe = recipe
         self._teacher = teacher
         self._ledger = ledger
+        self._verdict = verdict
         self._changed = changed or (lambda _: None)
         self._price = price_of(recipe.teacher)
         self._in_flight: dict[str, asyncio.Future[Completion]] = {}
@@ -86,7 +90,6 @@ class Asker:
         cost = cost_usd(self._price, completion.usage) if completion.usage else None
         if cost is None and completion.outcome is Outcome.FAILED:
             cost = 0.0  # the server refused it: nothing was generated
-        terms = self._recipe.teacher.terms
         await self._ledger.append(
             Exchange(
                 request=request,
@@ -94,8 +97,8 @@ class Asker:
                 teacher=self._teacher.name,
                 created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 cost_usd=cost,
-                licence=terms.licence,
-                terms=terms.training,
+                licence=self._verdict.licence,
+                terms=self._verdict.terms,
             )
         )
         progress = self.progress

@@ -151,8 +151,8 @@ def _facts(session: Session, answers: Answers) -> Facts:
         teacher={
             "name": session.teacher.name,
             "model": session.teacher.model,
-            "licence": recipe.teacher.terms.licence,
-            "terms": recipe.teacher.terms.training,
+            "licence": session.terms.licence,
+            "terms": session.terms.terms,
             "attestation": recipe.teacher.terms.attestation,
         },
         notes=session.signal.notes,

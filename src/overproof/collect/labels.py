@@ -32,8 +32,8 @@ class LabelMass:
 
     ``low`` is what was seen, ``high`` adds what may be hidden; both are of shape (labels,) and
     not normalised: ``1 - low.sum()`` is the mass of other answers and of what was not seen.
-    ``point`` is the best guess: ``low``, and for a label never seen half the largest mass that a
-    single unlisted token can have.
+    ``point`` is the best guess: ``low``, and for a label never seen half of what a single unlisted
+    token and the nodes that were not followed can have.
     """
 
     low: NDArray[np.float64]
@@ -90,6 +90,7 @@ class LabelTrie:
                 if not prefix:
                     return None
                 hidden[here] += mass
+                unseen[here] += mass
                 continue
             children: dict[bytes, float] = {}
             for token, probability in top:
@@ -98,6 +99,7 @@ class LabelTrie:
                     answer = answer.lstrip()
                     if token and not answer:  # white space alone decides nothing yet
                         hidden[here] += mass * probability
+                        unseen[here] += mass * probability
                         continue
                 self._credit(prefix, answer, mass * probability, low, children)
             tail = max(0.0, 1.0 - sum(p for _, p in top))
@@ -108,6 +110,7 @@ class LabelTrie:
                     frontier.append((child, weight))
                 else:
                     hidden[self.candidates(child)] += weight
+                    unseen[self.candidates(child)] += weight
         high = np.minimum(low + hidden, 1.0)
         point = np.where(low > 0, low, np.minimum(unseen / 2, high))
         return LabelMass(low, high, point, requests)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from overproof.clients.connect import connect, redaction_of
 from overproof.clients.protocol import Teacher
-from overproof.clients.terms import check_terms
+from overproof.clients.terms import TermsVerdict, check_terms
 from overproof.collect.asker import Asker, Progress
 from overproof.collect.inputs import Inputs, inputs_of_ledger, read_inputs
 from overproof.collect.prompts import Prompter, choose_examples
@@ -42,6 +42,7 @@ class Session:
     teacher: Teacher
     ledger: Ledger
     asker: Asker
+    terms: TermsVerdict
     signal: Signal
     prompter: Prompter
     second_prompter: Prompter
@@ -51,6 +52,7 @@ class Session:
         return Questioner(
             self.recipe,
             self.asker,
+            self.teacher.model,
             self.second_prompter if second else self.prompter,
             top_logprobs=self.signal.top_logprobs,
             seeds=self.signal.seeds,
@@ -105,7 +107,7 @@ async def open_session(
         TeacherUnreachableError: nobody answers.
     """
     recipe = loaded.recipe
-    check_terms(recipe.teacher)
+    verdict = check_terms(recipe.teacher)
     examples = choose_examples(pools.splits.examples, recipe.task)
     async with connect(recipe.teacher, log_dir=RunPaths(loaded.run_dir).logs) as teacher:
         signal = await choose_signal(recipe, teacher)
@@ -116,7 +118,8 @@ async def open_session(
             pools=pools,
             teacher=teacher,
             ledger=ledger,
-            asker=Asker(recipe, teacher, ledger, changed),
+            asker=Asker(recipe, teacher, ledger, verdict, changed),
+            terms=verdict,
             signal=signal,
             prompter=prompter,
             second_prompter=Prompter(recipe.task, signal.rendering, examples, variant=1),

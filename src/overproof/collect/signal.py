@@ -41,8 +41,9 @@ class Questioner:
     """Asks for one input's label distribution.
 
     Args:
-        recipe: for the task and the teacher's name.
+        recipe: for the task and the seed.
         asker: where requests go.
+        model: the teacher's name for itself.
         prompter: how an input becomes messages.
         top_logprobs: alternatives to ask for; 0 asks for votes.
         seeds: whether votes are given a seed each.
@@ -54,6 +55,7 @@ class Questioner:
         self,
         recipe: Recipe,
         asker: Asker,
+        model: str,
         prompter: Prompter,
         *,
         top_logprobs: int,
@@ -62,7 +64,7 @@ class Questioner:
         first_sample: int = 0,
     ) -> None:
         self._task = recipe.task
-        self._model = recipe.teacher.model
+        self._model = model
         self._seed = recipe.run.seed if seeds else None
         self._asker = asker
         self._prompter = prompter

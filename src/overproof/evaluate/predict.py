@@ -87,6 +87,10 @@ class _Columns:
     def all(self) -> tuple[str, ...]:
         return (self.label, self.confidence, *self.probabilities, self.error)
 
+    def instead_of(self, usual: _Columns) -> dict[str, str]:
+        """Names that differ from the usual ones, by the usual one."""
+        return {a: b for a, b in zip(usual.all, self.all, strict=True) if a != b}
+
 
 def predict_file(
     student: Path,
@@ -97,20 +101,17 @@ def predict_file(
     batch_size: int = 64,
     encoding: str = "utf-8",
     probabilities: Probabilities = "wide",
-    progress: Progress | None = None,
+    progress: Progress = lambda _done, _total: None,
 ) -> PredictReport:
     """Label every row of ``file``, in bounded memory.
 
-    The file is read through once before anything is labelled, so that a broken row near its end
-    costs seconds and not the whole run.
+    The file is read through once beforehand: a broken row near its end costs seconds, not a run.
 
     Args:
         student: a student directory, or a run directory.
         file: CSV, TSV, JSONL or Parquet.
-        out: where the labelled rows go, its ending telling the format; ``FILE.predictions.EXT``
-            when left out, ``Path("-")`` for JSON lines on standard output.
-        input: the column of texts; ``text``, ``input``, ``prompt`` or the only column of strings
-            when left out.
+        out: where the rows go; ``FILE.predictions.EXT`` when left out, ``STDOUT`` for JSONL.
+        input: the column of texts; else ``text``, ``input``, ``prompt`` or the only one of texts.
         batch_size: texts a batch of inference.
         encoding: of a text file.
         probabilities: ``wide`` for a column a label, ``none`` for label and confidence alone.
@@ -118,30 +119,26 @@ def predict_file(
 
     Raises:
         StudentError: when the student cannot be loaded.
-        DataError: when the file cannot be read or the output cannot be written; no half-written
-            output is left.
+        DataError: when the file cannot be read or written; no half of an output is left.
     """
-    if out is None:
-        out = _default_out(file)
-    _check_out(file, out)
+    out = _checked_out(file, out)
     model = Student.load(student)
     survey = _survey(file, [input] if input is not None else [], encoding)
     column = _choose_input(file, input, survey, encoding)
     wide = model.labels if probabilities == "wide" else ()
     usual, columns = _added_columns(wide, ()), _added_columns(wide, survey.columns)
-    counts: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
+    counts: Counter[str | None] = Counter()
+    errors: Counter[str | None] = Counter()
     rows = iter_table(file, columns=[column], encoding=encoding)
     done, start = 0, time.perf_counter()
     with _open_sink(file, out, survey.columns, columns) as sink:
         while window := list(islice(rows, batch_size * WINDOW)):
             for row in _labelled(model, window, column, columns, batch_size):
                 sink.write(row)
-                counts.update([row[columns.label]] if row[columns.label] is not None else [])
-                errors.update([row[columns.error]] if row[columns.error] is not None else [])
+                counts[row[columns.label]] += 1
+                errors[row[columns.error]] += 1
             done += len(window)
-            if progress is not None:
-                progress(done, survey.rows)
+            progress(done, survey.rows)
     seconds = time.perf_counter() - start
     return PredictReport(
         student=model.card.name,
@@ -150,8 +147,8 @@ def predict_file(
         input=column,
         rows=done,
         labels={label: counts[label] for label in model.labels},
-        errors=dict(errors),
-        renamed={a: b for a, b in zip(usual.all, columns.all, strict=True) if a != b},
+        errors={why: n for why, n in errors.items() if why is not None},
+        renamed=columns.instead_of(usual),
         seconds=seconds,
         rows_per_second=done / seconds,
     )
@@ -193,14 +190,16 @@ def _default_out(file: Path) -> Path:
     return file.with_name(f"{name.stem}.predictions{name.suffix}{file.name[len(name.name) :]}")
 
 
-def _check_out(file: Path, out: Path) -> None:
+def _checked_out(file: Path, out: Path | None) -> Path:
+    out = _default_out(file) if out is None else out
     if out == STDOUT:
-        return
+        return out
     table_format(out)
     if out.resolve() == file.resolve():
         raise DataError(
             str(out), "is the input itself", "name another file; the input is never overwritten"
         )
+    return out
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from overproof.config.load import LoadedRecipe
 from overproof.errors import RunError
 from overproof.evaluate.certify import Prediction, build_certificate
 from overproof.evaluate.leaks import check_leaks
-from overproof.evaluate.looks import log_look
+from overproof.evaluate.looks import log_look, note_verdict
 from overproof.evaluate.speed import measure_speed
 from overproof.evaluate.student import Student
 from overproof.records.certificate import Certificate, CostLine, Speed
@@ -48,13 +46,14 @@ def certify_run(loaded: LoadedRecipe, *, now: str, say: Callable[[str], None]) -
     splits = {name: read_split(paths.dataset, name) for name in ("train", "tune", "examples")}
     test = read_split(paths.dataset, "test")
     say(f"checking {len(test):,} test inputs for leaks")
+    # Before anything is measured: a refused test set has not been looked at.
     check_leaks(test, splits, manifest.near_duplicate_threshold)
     cards, predictions, speeds = _measure(paths, [row.text for row in test], say)
     looks = log_look(paths.looks, now=now, dataset=paths.dataset, students=paths.students)
     with Ledger.open(paths.ledger) as ledger:
         costs = [*ledger.costs(), *_training_costs(loaded, cards)]
         teacher_speed = _teacher_speed(ledger, test)
-    return build_certificate(
+    certificate = build_certificate(
         recipe=loaded.recipe,
         manifest=manifest,
         test=test,
@@ -69,7 +68,10 @@ def certify_run(loaded: LoadedRecipe, *, now: str, say: Callable[[str], None]) -
         looks=looks,
         teacher_speed=teacher_speed,
         now=now,
+        recipe_file=loaded.path.name,
     )
+    note_verdict(paths.looks, certificate.verdict)
+    return certificate
 
 
 def _measure(
@@ -82,7 +84,7 @@ def _measure(
         directory = paths.students / name
         if not (directory / "student.json").exists():
             continue
-        say(f"measuring student {name} on {machine()}")
+        say(f"measuring student {name}")
         student = Student.load(directory)
         cards[name] = StudentCard.load(directory)
         predictions[name] = Prediction(np.asarray(student.predict_proba(texts)))
@@ -125,15 +127,3 @@ def _teacher_speed(ledger: Ledger, test: list[LabelRow]) -> Speed:
 
 def _seconds(exchange: Exchange) -> float:
     return datetime.fromisoformat(exchange.created_at).timestamp()
-
-
-def machine() -> str:
-    """The machine in words: processor, cores, system."""
-    import os
-
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0].split(":", 1)[1].strip() if models else name
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"

@@ -20,6 +20,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -68,16 +69,9 @@ def build_app(
         max_queued: texts that may wait before requests are refused with 503.
         max_body: largest body of a request, in bytes.
     """
-
-    def run(texts: Sequence[str]) -> list[Labelled]:
-        scores = student.score(texts, max_batch)
-        log_probabilities = student.log_probabilities(scores.logits)
-        return [
-            Labelled(student.labels, row, int(n))
-            for row, n in zip(log_probabilities, scores.n_tokens, strict=True)
-        ]
-
-    batcher = MicroBatcher(run, max_batch=max_batch, max_wait_s=max_wait_s, max_queued=max_queued)
+    batcher = MicroBatcher(
+        partial(_label, student), max_batch=max_batch, max_wait_s=max_wait_s, max_queued=max_queued
+    )
     endpoints = _Endpoints(student, model_name, batcher, max_body)
 
     @asynccontextmanager
@@ -109,6 +103,16 @@ def build_app(
         },
         lifespan=lifespan,
     )
+
+
+def _label(student: Student, texts: Sequence[str]) -> list[Labelled]:
+    """One pass of the student, in the worker thread."""
+    scores = student.score(texts, len(texts))
+    log_probabilities = student.log_probabilities(scores.logits)
+    return [
+        Labelled(student.labels, row, int(n))
+        for row, n in zip(log_probabilities, scores.n_tokens, strict=True)
+    ]
 
 
 class _Endpoints:

@@ -52,7 +52,7 @@ def measure_speed(student: Student, texts: Sequence[str], *, n_latency: int = 10
         n=n,
         how=(
             f"ONNX Runtime on {student.threads} CPU thread{'s' if student.threads > 1 else ''}, "
-            f"tokenisation included: {n} texts in batches of {BATCH} over {elapsed:.1f} s; "
+            f"tokenisation included: {n} texts in batches of at most {BATCH} over {elapsed:.1f} s; "
             f"latency of {n_latency} single requests, without a network"
         ),
     )

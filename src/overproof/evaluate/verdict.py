@@ -87,10 +87,11 @@ def _claim(word: Word, comparison: Comparison, power: Power) -> str:
         better = "; it is better" if comparison.superior else ""
         return f"The {name} is not worse than its teacher by {margin} or more{better}."
     if word == "underpowered":
-        seen = {
-            "non-inferior": f"That the {name} is not worse than its teacher by {margin} was seen, but",
-            "inconclusive": f"Whether the {name} is worse than its teacher by {margin} stays open:",
-        }[comparison.verdict]
+        seen = (
+            f"That the {name} is not worse than its teacher by {margin} was seen, but"
+            if comparison.verdict == "non-inferior"
+            else f"Whether the {name} is worse than its teacher by {margin} stays open:"
+        )
         return (
             f"{seen} the test was too small: its power was {percent(power.power)}, and about "
             f"{power.n_needed:,} test inputs are needed instead of {power.n_test:,}."

@@ -108,8 +108,20 @@ def _title(row: DotRow) -> str:
     return escape(f"{row.name}: {row.value}" if row.value else row.name)
 
 
+def _strips(rows: Sequence[DotRow], layout: _Layout) -> list[tuple[float, float]]:
+    """Where vertical lines may run: all the way down, or beside the dots but not through names."""
+    bottom = layout.top + sum(layout.height(row) for row in rows)
+    if not layout.stacked:
+        return [(layout.top - 6, bottom)]
+    strips, y = [], layout.top
+    for row in rows:
+        strips.append((layout.first_dot(y) - 11, y + layout.height(row)))
+        y += layout.height(row)
+    return strips
+
+
 def _guides(
-    guides: Sequence[Guide], at: Scale, layout: _Layout, bottom: float
+    guides: Sequence[Guide], at: Scale, layout: _Layout, strips: Sequence[tuple[float, float]]
 ) -> tuple[list[str], list[str]]:
     """Tints that lie below everything, and lines with their labels.
 
@@ -119,13 +131,16 @@ def _guides(
     for guide in guides:
         x = at(guide.x)
         if guide.kind == "margin":
-            size = {"width": max(layout.right - x, 0.0), "height": bottom - layout.top}
-            tints.append(element("rect", x=x, y=layout.top, class_="zone", **size))
+            wide = max(layout.right - x, 0.0)
+            tints += [
+                element("rect", x=x, y=y, width=wide, height=stop - y, class_="zone")
+                for y, stop in strips
+            ]
         wide = len(guide.text) * CHARACTER
         anchor = {"margin": "end", "zero": "start"}.get(guide.kind, "middle")
         low = {"end": wide, "start": 0.0, "middle": wide / 2}[anchor]
         high = layout.width - {"end": 0.0, "start": wide, "middle": wide / 2}[anchor]
-        parts.append(line(x, layout.top - 6, x, bottom, f"guide {guide.kind}"))
+        parts += [line(x, y, x, stop, f"guide {guide.kind}") for y, stop in strips]
         text_x = min(max(x, low), high)
         parts.append(label(text_x, layout.top - 11, guide.text, "guide-text", anchor))
     return tints, parts
@@ -159,10 +174,11 @@ def dot_chart(
     layout = _Layout.of(rows, guides, width)
     at = Scale(axis[0], axis[1], layout.left, layout.right)
     bottom = layout.top + sum(layout.height(row) for row in rows)
-    tints, marks = _guides(guides, at, layout, bottom)
+    strips = _strips(rows, layout)
+    tints, marks = _guides(guides, at, layout, strips)
     parts = [*tints]
     for value in ticks(*axis, most=4 if layout.stacked else 7):
-        parts.append(line(at(value), layout.top, at(value), bottom, "grid"))
+        parts += [line(at(value), y, at(value), stop, "grid") for y, stop in strips]
         parts.append(label(at(value), bottom + 18, tick(value), "tick", "middle"))
     y = layout.top
     body: list[str] = []

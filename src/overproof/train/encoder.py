@@ -21,7 +21,6 @@ from overproof.train.bases import Base
 from overproof.train.batches import Tokens, bucketed, encode, pad
 from overproof.train.classifier import EncoderClassifier
 from overproof.train.compute import all_cores, best_device, logits_of, seeded
-from overproof.train.logistic import Linear
 from overproof.train.losses.soft_cross_entropy import soft_cross_entropy
 from overproof.train.scores import TuneScore, tune_score
 from overproof.train.signals import SoftLabels
@@ -59,8 +58,6 @@ def fine_tune(
     *,
     seed: int,
     step: Callable[[float], None] = lambda _: None,
-    head: Linear | None = None,
-    normalise: bool = False,
 ) -> FineTuned:
     """Fine-tune a copy of ``base``; keep the epoch whose calibrated tune loss is lowest.
 
@@ -84,11 +81,6 @@ def fine_tune(
     device = best_device()
     with all_cores(), seeded(seed):
         module = EncoderClassifier(copy.deepcopy(base.encoder), train.probabilities.shape[1])
-        module.normalise = normalise
-        if head is not None:
-            with torch.no_grad():
-                module.head.weight.copy_(torch.from_numpy(head.weight))
-                module.head.bias.copy_(torch.from_numpy(head.bias))
         module.to(device)
         with compact_vocabulary(module.encoder, [*train_tokens, *tune_tokens]):
             loop = _Loop(module, train_tokens, train.probabilities, config, seed, step)

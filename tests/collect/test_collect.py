@@ -1,0 +1,267 @@
+"""Collecting, from recipe to frozen dataset, with the fake teacher standing in."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import random
+from pathlib import Path
+
+import pytest
+
+from overproof.clients.fake import FakeTeacher
+from overproof.clients.protocol import Capabilities
+from overproof.collect import session as session_module
+from overproof.collect.asker import Progress
+from overproof.collect.collect import collect
+from overproof.collect.plan import plan
+from overproof.config.load import LoadedRecipe, load_recipe
+from overproof.errors import BudgetError, RunError, TooManyFailedError
+from overproof.records.dataset import DatasetManifest, read_gold, read_split
+from overproof.records.exchange import Completion, Outcome, Request
+from overproof.records.ledger import Ledger
+
+RECIPE = """\
+[run]
+name = "fake"
+dir = "run"
+[teacher]
+kind = "fake"
+model = "fake"
+concurrency = 4
+[data]
+file = "data.csv"
+gold = "label"
+train = 60
+tune = 12
+test = 20
+examples = 20
+[task]
+labels = { yes = "agreement", no = "refusal" }
+system = '''
+Choose.
+{% for option in options %}{{ option }}
+{% endfor %}'''
+examples_per_label = 1
+repeats = 10
+prior = "none"
+"""
+WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "ne", "pu", "ra", "si", "to") for b in "bdfgkmnprs"]
+
+
+def make_recipe(directory: Path, text: str = RECIPE) -> LoadedRecipe:
+    rng = random.Random(0)
+    with (directory / "data.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        for i in range(160):
+            writer.writerow([" ".join(rng.sample(WORDS, 8)), ("yes", "no")[i % 2]])
+    (directory / "recipe.toml").write_text(text)
+    return load_recipe(directory)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, teacher: FakeTeacher) -> FakeTeacher:
+    monkeypatch.setattr(session_module, "connect", lambda config, log_dir: teacher)
+    return teacher
+
+
+def test_a_dataset_is_frozen_with_the_teachers_exact_distribution(tmp_path: Path) -> None:
+    loaded = make_recipe(tmp_path)
+    manifest = asyncio.run(collect(loaded))
+    assert manifest.counts == {"train": 60, "tune": 12, "test": 20, "examples": 20}
+    assert manifest.outcomes["train"] == {"answered": 60}
+    assert (manifest.signal, manifest.rendering) == ("log-probs", "letters")
+    rows = read_split(loaded.run_dir / "dataset", "test")
+    teacher = FakeTeacher()
+    with Ledger.open(loaded.run_dir / "ledger.sqlite") as ledger:
+        for row in rows:
+            exchange = ledger.lookup(row.request_keys[0])
+            assert exchange is not None
+            truth = teacher.distribution(exchange.request)
+            assert row.probabilities == pytest.approx([truth["A"], truth["B"]], abs=1e-4)
+            assert all(low <= high for low, high in zip(row.low, row.high, strict=True))
+        assert ledger.verify().ok
+    gold = read_gold(loaded.run_dir / "dataset")
+    assert set(gold) == {row.item for row in rows}
+    assert sum(row.second is not None for row in rows) == 10
+
+
+def test_running_again_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = make_recipe(tmp_path)
+    teacher = use(monkeypatch, FakeTeacher())
+    first = asyncio.run(collect(loaded))
+    calls = teacher.calls
+    assert calls == 60 + 12 + 20 + 10 + 10
+    assert asyncio.run(collect(loaded)) == first
+    (loaded.run_dir / "dataset" / "manifest.json").unlink()
+    again = asyncio.run(collect(loaded))
+    assert teacher.calls == calls
+    assert again == first
+
+
+def test_an_interrupted_collection_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = make_recipe(tmp_path)
+    teacher = use(monkeypatch, FakeTeacher())
+
+    def stop(progress: Progress) -> None:
+        if progress.calls == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(collect(loaded, stop))
+    with Ledger.open(loaded.run_dir / "ledger.sqlite") as ledger:
+        kept = len(list(ledger.exchanges()))
+        assert ledger.verify().ok
+    assert kept >= 20
+    asyncio.run(collect(loaded))
+    # Only what was in flight when the interrupt came can have been asked twice.
+    assert 112 <= teacher.calls <= 112 + 2 * loaded.recipe.teacher.concurrency
+
+
+def test_identical_requests_are_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = RECIPE.replace("examples_per_label = 1", "rendering = 'words'")
+    loaded = make_recipe(tmp_path, text.replace("{{ option }}", "A. x"))
+    teacher = use(monkeypatch, FakeTeacher(labels=["agreement", "refusal"]))
+    asyncio.run(collect(loaded))
+    with Ledger.open(loaded.run_dir / "ledger.sqlite") as ledger:
+        keys = [exchange.request.key for exchange in ledger.exchanges()]
+    assert len(keys) == len(set(keys)) == teacher.calls
+
+
+def failing(share: int) -> FakeTeacher:
+    """Fails for good on one request in ``share``."""
+    good = FakeTeacher()
+
+    def answer(request: Request) -> Completion:
+        if int(request.key[-4:], 16) % share == 0:
+            return Completion(outcome=Outcome.FAILED, status=400, error="no such thing")
+        return good._by_words(request)
+
+    return FakeTeacher(answer=answer)
+
+
+def test_failures_are_rows_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = make_recipe(tmp_path, RECIPE + "[budget]\nmax_failed = 0.5\n")
+    use(monkeypatch, failing(6))
+    manifest = asyncio.run(collect(loaded))
+    failed = sum(counts.get("failed", 0) for counts in manifest.outcomes.values())
+    assert failed > 0
+    lines = (loaded.run_dir / "failed.jsonl").read_text().splitlines()
+    assert len(lines) == failed
+    assert '"reason": "no such thing"' in lines[0]
+    rows = read_split(loaded.run_dir / "dataset", "train")
+    assert all(not row.probabilities for row in rows if row.outcome is Outcome.FAILED)
+
+
+def test_too_many_failures_freeze_nothing_and_only_they_are_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = make_recipe(tmp_path, RECIPE)
+    use(monkeypatch, failing(6))
+    with pytest.raises(TooManyFailedError, match="max_failed") as caught:
+        asyncio.run(collect(loaded))
+    assert caught.value.exit_code == 3
+    assert not (loaded.run_dir / "dataset").exists()
+    assert (loaded.run_dir / "failed.jsonl").exists()
+    mended = use(monkeypatch, FakeTeacher())
+    asyncio.run(collect(loaded))
+    assert 0 < mended.calls < 40
+    assert not (loaded.run_dir / "failed.jsonl").exists()
+
+
+def test_a_dead_teacher_is_given_up_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = make_recipe(tmp_path, RECIPE)
+    teacher = use(monkeypatch, failing(1))
+    with pytest.raises(TooManyFailedError, match="no such thing"):
+        asyncio.run(collect(loaded))
+    assert teacher.calls < 40
+
+
+def test_a_teacher_that_answers_nonsense_is_malformed_not_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nonsense(request: Request) -> Completion:
+        return Completion(outcome=Outcome.ANSWERED, text="banana")
+
+    can = Capabilities(tokenize=True)
+    loaded = make_recipe(tmp_path, RECIPE)
+    use(monkeypatch, FakeTeacher(answer=nonsense, capabilities=can))
+    manifest = asyncio.run(collect(loaded))
+    assert manifest.outcomes["test"] == {"malformed": 20}
+    assert "banana" in (loaded.run_dir / "failed.jsonl").read_text()
+
+
+def test_votes_where_there_are_no_logprobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = RECIPE.replace("repeats = 10", "repeats = 5\nsamples = 4\nrendering = 'letters'")
+    loaded = make_recipe(tmp_path, text)
+    teacher = use(monkeypatch, FakeTeacher(capabilities=Capabilities(tokenize=True, seed=True)))
+    manifest = asyncio.run(collect(loaded))
+    assert manifest.signal == "votes"
+    assert teacher.calls == 4 * (60 + 12 + 20 + 5 + 5)
+    row = next(r for r in read_split(loaded.run_dir / "dataset", "train")
+               if r.outcome is Outcome.ANSWERED)  # fmt: skip
+    assert {low * 4 % 1 for low in row.low} == {0.0}
+    assert manifest.second_asking.startswith("fresh votes")
+
+
+def test_a_cap_on_calls_stops_and_can_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = make_recipe(tmp_path, RECIPE + "[budget]\nmax_calls = 30\n")
+    teacher = use(monkeypatch, FakeTeacher())
+    with pytest.raises(BudgetError, match="max_calls = 30"):
+        asyncio.run(collect(loaded))
+    assert teacher.calls == 30
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    asyncio.run(collect(load_recipe(tmp_path)))
+    assert teacher.calls == 112
+
+
+def test_a_frozen_run_refuses_another_recipe(tmp_path: Path) -> None:
+    asyncio.run(collect(make_recipe(tmp_path)))
+    with pytest.raises(RunError, match="another recipe"):
+        asyncio.run(collect(make_recipe(tmp_path, RECIPE + "[certificate]\nmargin = 0.2\n")))
+
+
+def test_a_changed_dataset_is_noticed(tmp_path: Path) -> None:
+    loaded = make_recipe(tmp_path)
+    asyncio.run(collect(loaded))
+    path = loaded.run_dir / "dataset" / "test.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(RunError, match=r"test\.parquet: is not the file"):
+        DatasetManifest.load(loaded.run_dir / "dataset")
+
+
+def test_plan_counts_what_is_left_and_names_what_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = make_recipe(tmp_path)
+    before = asyncio.run(plan(loaded))
+    assert (before.ok, before.calls, before.cached) == (True, 112, 0)
+    assert before.underpowered
+    assert before.needed_by_margin["0.02"] == pytest.approx(3090, rel=0.01)
+    asyncio.run(collect(loaded))
+    after = asyncio.run(plan(loaded))
+    assert (after.calls, after.cached) == (0, 112)
+    assert after.cost_usd == 0.0
+    words = make_recipe(tmp_path, RECIPE.replace("agreement", "re do").replace(
+        "repeats = 10", "rendering = 'words'").replace("refusal", "re try"))  # fmt: skip
+    use(monkeypatch, FakeTeacher(capabilities=Capabilities(top_logprobs=5, tokenize=True)))
+    refused = asyncio.run(plan(words))
+    assert not refused.ok
+    assert "begin alike" in refused.problems[0]
+
+
+def test_an_input_longer_than_the_context_is_named_before_spending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = make_recipe(tmp_path)
+    short = Capabilities(top_logprobs=20, tokenize=True, context_length=20)
+    teacher = use(monkeypatch, FakeTeacher(capabilities=short))
+    refused = asyncio.run(plan(loaded))
+    assert not refused.ok
+    assert "row" in refused.problems[0]
+    assert "context of 20" in refused.problems[0]
+    assert teacher.calls == 0
