@@ -37,14 +37,21 @@ def exchange(number: int) -> Exchange:
     )
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger.sqlite"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "ledger.sqlite"
     with Ledger.open(path, write=True) as ledger:
         for number in range(12):
             ledger.submit(exchange(number))
         ledger.note("look", {"at": "now", "students": ["a"]})
         ledger.erase(3, "asked")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, whole: bytes) -> Path:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(whole)
     return path
 
 
@@ -178,9 +185,10 @@ def test_a_changed_schema_is_found(path: Path, old: bytes, new: bytes) -> None:
     assert data.count(old) == 1
     path.write_bytes(data.replace(old, new))
     try:
-        assert not verified(path).ok
-    except LedgerCorruptError as error:
-        assert str(path) in str(error)
+        ok = verified(path).ok
+    except LedgerCorruptError:
+        ok = False
+    assert not ok
 
 
 def test_a_cut_tail_is_found_by_a_noted_head(path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -119,11 +121,8 @@ class World:
 
     def confusion(self, name: str) -> tuple[tuple[int, ...], ...]:
         columns = (*self.labels, None)
-        pairs = list(zip(self.gold, self.answers[name], strict=True))
-        return tuple(
-            tuple(sum(p == (row, column) for p in pairs) for column in columns)
-            for row in self.labels
-        )
+        counts = Counter(zip(self.gold, self.answers[name], strict=True))
+        return tuple(tuple(counts[row, column] for column in columns) for row in self.labels)
 
     def candidate(self, name: str, gold: bool, **fields: Any) -> Candidate:
         right = self.right(name)
@@ -196,6 +195,10 @@ PROVENANCE: dict[str, Any] = {
 }
 
 
+world_of = cache(World)
+
+
+@cache
 def _teachers(world: World, gold: bool) -> tuple[Candidate, ...]:
     speed = Speed(
         requests_per_second=4.8,
@@ -221,6 +224,7 @@ def _teachers(world: World, gold: bool) -> tuple[Candidate, ...]:
     )
 
 
+@cache
 def _students(world: World, gold: bool, priced: bool) -> tuple[Candidate, ...]:
     curve = [(175, 0.55, 1.31), (350, 0.61, 1.2), (700, 0.655, 1.12)]
     points = tuple(LearningPoint(n_train=n, tune_agreement=a, tune_loss=x) for n, a, x in curve)
@@ -271,14 +275,14 @@ def _make(
     labels: tuple[str, ...] = LABELS,
     **changes: Any,
 ) -> Certificate:
-    world = World(labels, {"certified": 0.76, "not certified": 0.4}.get(verdict, 0.64))
+    world = world_of(labels, {"certified": 0.76, "not certified": 0.4}.get(verdict, 0.64))
     certified = ("encoder",) if verdict == "certified" else ()
     texts = {
         "certified": "The encoder loses less than 5 points against its teacher, and is better than "
         "it. Of 500 test inputs it gets 73.4 % right, the teacher 65.8 %; difference +7.6 points "
         "(90 % interval +3.9 to +11.3; one-sided p < 0.001 against a loss of 5 points).",
         "not certified": "The encoder is worse than its teacher by more than 5 points of accuracy.",
-        "underpowered": "500 test items cannot show non-inferiority at a margin of 2 points.",
+        "underpowered": "500 test items cannot show non-inferiority at a margin of 5 points.",
         "cannot say": "There is no gold, and the teacher was not asked twice.",
     }
     outcome = {"certified": "non-inferior", "not certified": "inferior"}.get(
@@ -313,8 +317,8 @@ def _make(
             alpha=0.05,
             assumed_discordance=0.2,
             observed_discordance=0.47 if gold else None,
-            power=0.803,
-            n_needed=495,
+            power=0.41 if verdict == "underpowered" else 0.803,
+            n_needed=1_214 if verdict == "underpowered" else 495,
             underpowered=verdict == "underpowered",
         ),
         "candidates": (*_teachers(world, gold), *_students(world, gold, priced)),

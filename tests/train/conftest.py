@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from overproof.config.recipe import Recipe
 from overproof.records.dataset import (
     DatasetManifest,
@@ -26,12 +27,13 @@ WORDS = [f"{label}{i}" for label in LABELS for i in range(20)] + [f"word{i}" for
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers, width 32, 195 words, in transformers' format."""
     import torch
-    from overproof.train.quiet import quiet_transformers
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
     from tokenizers.processors import TemplateProcessing
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    from overproof.train.quiet import quiet_transformers
 
     directory = tmp_path_factory.mktemp("tiny")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -140,13 +142,19 @@ def recipe() -> Recipe:
             "students": {
                 "encoder": {
                     "base": "tiny",
-                    "epochs": 3,
+                    "epochs": 2,
                     "batch_size": 8,
                     "learning_rate": 5e-3,
                     "max_length": 32,
                     "learning_curve": [0.25],
                 },
-                "probe": {"base": "tiny", "max_length": 32, "repeats": 2},
+                "probe": {
+                    "base": "tiny",
+                    "l2": [0.001, 0.01],
+                    "max_length": 32,
+                    "learning_curve": [0.1, 0.5],
+                    "repeats": 2,
+                },
             },
         }
     )

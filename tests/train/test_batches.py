@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from overproof.train.bases import load_base
 from overproof.train.batches import bucketed, encode, in_order_of_length, pad
 from overproof.train.vocabulary import compact_vocabulary

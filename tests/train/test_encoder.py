@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from overproof.config.recipe import EncoderConfig
 from overproof.errors import ModelError, StudentError
 from overproof.records.dataset import LabelRow

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+
 from overproof.train.losses.soft_cross_entropy import soft_cross_entropy
 
 Floats = npt.NDArray[np.float64]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from overproof.errors import DataError
 from overproof.records.dataset import LabelRow
 from overproof.records.exchange import Outcome

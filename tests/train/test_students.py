@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from overproof.config.recipe import Recipe
 from overproof.errors import ConfigError, DataError, MissingExtraError, RunError
 from overproof.records.dataset import LabelRow, write_split
@@ -72,10 +73,10 @@ def test_both_students_are_written_whole(
         assert card.base_licence == "apache-2.0"
         assert card.teacher == "fake-1"
         assert card.dataset_sha256 == file_sha256(dataset / "manifest.json")
-        assert card.tune_agreement > 0.7
+        assert card.tune_agreement > 0.5
         assert card.temperature > 0.0
         sizes = [point.n_train for point in card.learning_curve]
-        assert sizes == ([9, 23, 46, 69, 92] if kind == "probe" else [23, 92])
+        assert sizes == ([9, 46, 92] if kind == "probe" else [23, 92])
         assert card.learning_curve[-1].tune_loss == card.tune_loss
         notes = json.loads((directory / "training.json").read_text())
         assert notes["not_trained_on"] == {"train": {"malformed": 4}, "tune": {"malformed": 1}}

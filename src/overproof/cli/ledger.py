@@ -24,7 +24,6 @@ PathArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 # Everything that moves a cursor or changes a colour: a teacher's text must not steer a terminal.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-EXCERPT = 48
 
 
 @app.command()
@@ -198,27 +197,26 @@ def _plain(entry: Entry) -> dict[str, Any]:
 def _print_rows(ledger: Ledger, entries: list[Entry]) -> None:
     from rich.console import Console
 
-    table = _table("row", "key", "teacher", "outcome", "in", "out", "US $", "asked", "answered")
+    console = Console()
+    room = max(16, (console.width - 52) // 2)  # for each of the two texts
+    table = _table("row", "key", "teacher", "outcome", "US $", "asked", "answered")
     for entry in entries:
         exchange = entry.exchange
         if exchange is None:
             said = "erased" if entry.content is None else json.dumps(entry.content)
-            empty = ("", "", "", "")
-            table.add_row(str(entry.seq), "", "", str(entry.kind), *empty[:3], "", _excerpt(said))
+            table.add_row(str(entry.seq), "", "", str(entry.kind), "", "", _head(said, room))
             continue
-        usage, usd = exchange.completion.usage, exchange.cost_usd
+        usd, messages = exchange.cost_usd, exchange.request.messages
+        completion = exchange.completion
         table.add_row(
             str(entry.seq),
             (entry.key or "").removeprefix("sha256:")[:10],
-            _safe(exchange.teacher),
-            str(exchange.completion.outcome),
-            "" if usage is None else str(usage.input_tokens),
-            "" if usage is None else str(usage.output_tokens),
-            "?" if usd is None else f"{usd:.6f}",
-            _excerpt(exchange.request.messages[-1].content if exchange.request.messages else ""),
-            _excerpt(exchange.completion.text or exchange.completion.error or ""),
+            _head(exchange.teacher, 14),
+            str(completion.outcome),
+            "unknown" if usd is None else f"{usd:.6f}",
+            _tail(messages[-1].content if messages else "", room),
+            _head(completion.text or completion.error or "", room),
         )
-    console = Console()
     console.print(table)
     console.print(
         f"{len(ledger)} exchanges; the last {len(entries)} rows are shown", highlight=False
@@ -229,9 +227,9 @@ def _table(*names: str) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    numbers = {"row", "calls", "tokens in", "tokens out", "teacher s", "in", "out", "US $"}
+    numbers = {"row", "calls", "tokens in", "tokens out", "teacher s", "US $"}
     for name in names:
-        table.add_column(name, justify="right" if name in numbers else "left")
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
     return table
 
 
@@ -242,7 +240,12 @@ def _safe(text: str) -> Text:
     return Text(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
-def _excerpt(text: str) -> Text:
+def _head(text: str, size: int) -> Text:
     flat = " ".join(text.split())
-    # The end of a long prompt is what differs from row to row.
-    return _safe(flat if len(flat) <= EXCERPT else "…" + flat[-EXCERPT:])
+    return _safe(flat if len(flat) <= size else flat[: size - 1] + "…")
+
+
+def _tail(text: str, size: int) -> Text:
+    """The end: prompts of one run begin alike."""
+    flat = " ".join(text.split())
+    return _safe(flat if len(flat) <= size else "…" + flat[1 - size :])

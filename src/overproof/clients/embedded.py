@@ -20,7 +20,7 @@ from overproof.clients.openai_compatible import OpenAICompatibleTeacher
 from overproof.clients.protocol import Capabilities
 from overproof.config.recipe import TeacherConfig
 from overproof.errors import MissingExtraError, TeacherError, TeacherUnreachableError
-from overproof.records.exchange import Completion, Request
+from overproof.records.exchange import Completion, Outcome, Request
 
 __all__ = ["EmbeddedTeacher", "default_threads"]
 
@@ -121,9 +121,14 @@ class EmbeddedTeacher:
             TeacherError: the server is gone.
         """
         try:
-            return await self._running.complete(request)
+            completion = await self._running.complete(request)
         except TeacherUnreachableError:
             raise self._gone("ended while it was needed") from None
+        # A broken connection is a failed request; a server that ended is a failed teacher.
+        process = self._process
+        if completion.outcome is Outcome.FAILED and process and process.poll() is not None:
+            raise self._gone("ended while it was needed")
+        return completion
 
     async def tokenize(self, text: str) -> list[bytes] | None:
         """Byte pieces of ``text`` in the model's tokenizer."""

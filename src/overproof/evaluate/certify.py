@@ -6,6 +6,7 @@ import itertools
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -269,5 +270,10 @@ def _with_verdict(looks: Sequence[dict[str, Any]], verdict: str) -> tuple[dict[s
 
 
 def _machine() -> str:
+    """Processor, cores and system, in words."""
     name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].split(":", 1)[1].strip() if models else name
     return f"{name}, {os.cpu_count()} cores, {platform.system()}"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from overproof.errors import DataError
 from overproof.records.exchange import Completion, Message, Outcome, Request
-from overproof.records.log_lines import LogRow, delimited_rows, json_rows, parquet_rows
+from overproof.records.log_lines import LogRow, check_text, delimited_rows, json_rows, parquet_rows
 from overproof.records.openai_json import (
     completion_of_choice,
     message_text,
@@ -70,6 +70,8 @@ def read_answers(path: Path, reading: Reading) -> Iterator[list[Answer] | BadRow
         DataError: the file as a whole cannot be read, or its ending tells no format.
     """
     name = path.name.lower().removesuffix(".gz")
+    if not name.endswith(".parquet"):
+        check_text(path, reading.encoding)
     parser = _Parser(reading)
     if name.endswith((".csv", ".tsv")):
         if reading.format not in ("auto", "csv"):

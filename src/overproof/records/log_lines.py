@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple, NoReturn, cast
 
 from overproof.errors import DataError
 
-__all__ = ["LogRow", "delimited_rows", "json_rows", "parquet_rows"]
+__all__ = ["LogRow", "check_text", "delimited_rows", "json_rows", "parquet_rows"]
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_FIELD = 16 * 1024 * 1024
@@ -55,6 +55,17 @@ def _text(path: Path, encoding: str) -> Iterator[IO[str]]:
         raise DataError(
             str(path), f"cannot be read: {error.strerror or error}", "check the path"
         ) from error
+
+
+def check_text(path: Path, encoding: str) -> None:
+    """Read a text file to its end, so that a damaged one is refused before half is imported.
+
+    Raises:
+        DataError: it is cut off, not gzipped, or not in that encoding at all.
+    """
+    with _text(path, encoding) as stream:
+        while stream.read(1 << 20):
+            pass
 
 
 def _refuse_constant(name: str) -> NoReturn:

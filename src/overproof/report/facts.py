@@ -1,4 +1,4 @@
-"""Free-form records (provenance, looks) as groups of named facts in words."""
+"""Free-form records (provenance, looks) as groups of named facts in words, and sums."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from overproof.records.certificate import Certificate, CostLine
+from overproof.records.exchange import Outcome
 from overproof.report.formats import MINUS, capitalised, moment, percent
 
-__all__ = ["Fact", "find", "groups", "table", "title_of"]
+__all__ = ["Fact", "find", "groups", "outcomes_of", "table", "title_of", "total_of"]
 
 WORDS = {"sha256": "SHA-256", "url": "URL", "usd": "USD", "id": "ID", "api": "API", "n": "number"}
 SHORT = 12  # digits of a hash that a table shows
@@ -106,3 +108,16 @@ def find(mapping: Mapping[str, Any], *keys: str) -> str | None:
             if found:
                 return found
     return None
+
+
+def outcomes_of(certificate: Certificate) -> list[str]:
+    """The outcomes that occur, in the order of the enum, then any others."""
+    present = {name for counts in certificate.outcomes.values() for name in counts}
+    known = [str(outcome) for outcome in Outcome if outcome in present]
+    return known + sorted(present - set(known))
+
+
+def total_of(costs: tuple[CostLine, ...]) -> tuple[float | None, int]:
+    """The sum of the known prices (``None`` where none is known) and the number of unknown ones."""
+    known = [line.usd for line in costs if line.usd is not None]
+    return (sum(known) if known else None), len(costs) - len(known)

@@ -151,10 +151,10 @@ def requests(number: float | None) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value; below 0.0001 only that it is."""
+    """A p-value to three digits; below 0.001 only that it is."""
     if not math.isfinite(value):
         return UNDEFINED
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def moment(text: str) -> str:

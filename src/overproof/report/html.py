@@ -7,8 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from overproof.records.certificate import Certificate, CostLine
-from overproof.records.exchange import Outcome
+from overproof.records.certificate import Certificate
 from overproof.report import facts, formats
 from overproof.report.confusion import confusions
 from overproof.report.figures import Figures, teacher_of, to_teacher
@@ -62,19 +61,6 @@ def _lead(text: str) -> tuple[str, str]:
     return first + stop.rstrip(), rest
 
 
-def outcomes_of(certificate: Certificate) -> list[str]:
-    """The outcomes that occur, in the order of the enum, then any others."""
-    present = {name for counts in certificate.outcomes.values() for name in counts}
-    known = [str(outcome) for outcome in Outcome if outcome in present]
-    return known + sorted(present - set(known))
-
-
-def total_of(costs: tuple[CostLine, ...]) -> tuple[float | None, int]:
-    """The sum of the known prices (``None`` where none is known) and the number of unknown ones."""
-    known = [line.usd for line in costs if line.usd is not None]
-    return (sum(known) if known else None), len(costs) - len(known)
-
-
 def render_html(certificate: Certificate) -> str:
     """The certificate as an HTML page.
 
@@ -104,8 +90,8 @@ def render_html(certificate: Certificate) -> str:
                     s.by for candidate in certificate.candidates for s in candidate.slices
                 )
             ),
-            outcomes=outcomes_of(certificate),
-            total=total_of(certificate.costs),
+            outcomes=facts.outcomes_of(certificate),
+            total=facts.total_of(certificate.costs),
             facts=facts.groups(certificate.provenance),
             looks=facts.table(certificate.looks),
             word="accuracy" if certificate.basis == "gold" else "agreement with the teacher",

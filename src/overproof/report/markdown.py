@@ -23,7 +23,6 @@ from overproof.report.formats import (
     size,
     usd,
 )
-from overproof.report.html import outcomes_of, total_of
 
 __all__ = ["render_model_card"]
 
@@ -248,7 +247,7 @@ def _cost(certificate: Certificate) -> list[str]:
         )
         for line in certificate.costs
     ]
-    known, unknown = total_of(certificate.costs)
+    known, unknown = facts.total_of(certificate.costs)
     together = usd(known) + (f", and {unknown} unknown" if known is not None and unknown else "")
     return [
         "## Speed and cost",
@@ -265,7 +264,7 @@ def _cost(certificate: Certificate) -> list[str]:
 
 
 def _data(certificate: Certificate) -> list[str]:
-    heads = outcomes_of(certificate)
+    heads = facts.outcomes_of(certificate)
     rows = [
         (split, *(count(counts.get(name, 0)) for name in heads))
         for split, counts in certificate.outcomes.items()

@@ -75,6 +75,6 @@ def seal(verdict: str, below: str, key: str = "seal") -> str:
     lines = verdict.split(" ")
     for index, word in enumerate(lines):
         y = CENTRE + 22 + 19 * index - (4 if len(lines) > 1 else 0)
-        parts.append(label(CENTRE, y, word, "word", "middle"))
+        parts.append(label(CENTRE, y, word, "word long" if len(word) > 10 else "word", "middle"))
     parts.append(label(CENTRE, CENTRE + 24 + 19 * len(lines), below, "below", "middle"))
     return frame(key, f"Seal: {verdict}", below, (SIZE, SIZE), parts)

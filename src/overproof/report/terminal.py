@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from overproof.records.certificate import Candidate, Certificate, Interval
+from overproof.report.facts import total_of
 from overproof.report.figures import to_teacher
 from overproof.report.formats import (
     bounds,
@@ -24,7 +25,6 @@ from overproof.report.formats import (
     seconds,
     usd,
 )
-from overproof.report.html import total_of
 
 __all__ = ["render_terminal"]
 
@@ -148,4 +148,4 @@ def render_terminal(certificate: Certificate, console: Console) -> None:
         facts.add_row(Text(name), Text(text))
     console.print(_panel(certificate))
     console.print(_table(certificate))
-    console.print(Padding(facts, (0, 0, 1, 0)))
+    console.print(Padding(facts, (1, 0, 1, 0)))

@@ -55,7 +55,7 @@ def load_student(directory: Path) -> tuple[EncoderClassifier, Tokenizer]:
             encoder = AutoModel.from_config(config)
         module = EncoderClassifier(encoder, shape["n_labels"], normalise=shape["normalise"])
         module.load_state_dict(state)
-        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        tokenizer = Tokenizer.from_str((directory / "tokenizer.json").read_text("utf-8"))
     except KeyError as error:
         raise StudentError(str(path), f"has no metadata {error}", "train it again") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -1,0 +1,181 @@
+"""The whole road, by the command line: recipe → ledger → dataset → students → certificate."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+OVERPROOF = [sys.executable, "-m", "overproof"]
+
+pytestmark = pytest.mark.slow
+
+
+def run(*arguments: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*OVERPROOF, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == expect, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory like the repository after `make demo`, with tiny stand-ins."""
+    directory = tmp_path_factory.mktemp("home")
+    tiny.write_task(directory)
+    done = run("distill", "configs/demo.toml", "--json", cwd=directory)
+    result = json.loads(done.stdout)
+    assert result["certificate"]["verdict"] == "certified"
+    return directory
+
+
+def readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def test_the_readme_prints_commands() -> None:
+    commands = readme_commands()
+    assert commands[:2] == ["make demo", "make test"]
+    assert len(commands) > 12
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_every_command_in_the_readme_runs(command: str, home: Path) -> None:
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        done = subprocess.run(
+            ["make", "-n", *arguments], cwd=ROOT, capture_output=True, check=False
+        )
+        assert done.returncode == 0
+        return
+    assert program == "overproof"
+    if arguments[0] == "serve":
+        serve(arguments, home)
+        return
+    if arguments[0] == "import" and not (home / arguments[1]).exists():
+        run("ledger", "export", "runs/demo", "--to", arguments[1], cwd=home)
+    if arguments[:2] == ["models", "pull"] and "OVERPROOF_MODELS_DIR" not in os.environ:
+        default = Path("~/.cache/overproof/models").expanduser() / arguments[2]
+        if not default.exists():
+            pytest.skip("the models were not pulled; `make models` does")
+    run(*arguments, cwd=home)
+
+
+def serve(arguments: list[str], home: Path) -> None:
+    port = arguments[arguments.index("--port") + 1]
+    server = subprocess.Popen([*OVERPROOF, *arguments], cwd=home, stderr=subprocess.PIPE)
+    try:
+        body = {"model": "any", "messages": [{"role": "user", "content": "Text: kab lod"}]}
+        answer = post(f"http://127.0.0.1:{port}/v1/chat/completions", body)
+        assert answer["choices"][0]["message"]["content"] in ("yes", "no")
+        plain = post(f"http://127.0.0.1:{port}/v1/classify", {"input": "kab lod"})
+        assert plain["results"][0]["label"] == answer["choices"][0]["message"]["content"]
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+
+
+def post(url: str, body: object) -> dict[str, list[dict[str, dict[str, str]]]]:
+    data = json.dumps(body).encode()
+    for _ in range(100):
+        try:
+            request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return json.load(response)
+        except (ConnectionError, urllib.error.URLError):
+            time.sleep(0.1)
+    raise AssertionError(f"nobody answers at {url}")
+
+
+def test_running_again_repeats_nothing(home: Path) -> None:
+    ledger = home / "runs/demo/ledger.sqlite"
+    students = home / "runs/demo/students"
+    before = {p: p.stat().st_mtime_ns for p in students.rglob("*") if p.is_file()}
+    rows = json.loads(run("ledger", "verify", str(ledger), "--json", cwd=home).stdout)["rows"]
+    again = json.loads(run("distill", "configs/demo.toml", "--json", cwd=home).stdout)
+    assert (
+        json.loads(run("ledger", "verify", str(ledger), "--json", cwd=home).stdout)["rows"] == rows
+    )
+    weights = [p for p in before if p.suffix in (".onnx", ".safetensors")]
+    assert len(weights) == 4
+    assert all(p.stat().st_mtime_ns == before[p] for p in weights)
+    assert "repeat of look" in again["certificate"]["looks"][-1]["what"]
+
+
+def test_a_run_is_the_directory_that_the_readme_draws(home: Path) -> None:
+    drawn = re.search(r"    runs/demo/\n((?:      .*\n)+)", (ROOT / "README.md").read_text())
+    assert drawn is not None
+    names = [line.split()[0] for line in drawn[1].splitlines()]
+    assert len(names) >= 8
+    for name in names:
+        assert (home / "runs/demo" / name).exists(), name
+
+
+def test_a_student_labels_a_file_as_it_was_certified(home: Path) -> None:
+    run("predict", "runs/demo", "questions.csv", "--out", "out.csv", cwd=home)
+    with (home / "out.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 360
+    for row in rows[:20]:
+        shares = [float(value) for name, value in row.items() if name.startswith("p(")]
+        assert sum(shares) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_leak_refuses_to_certify(home: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import pyarrow.parquet as pq
+
+    from overproof.records.dataset import DatasetManifest, read_split, write_manifest, write_split
+    from overproof.records.hashing import file_sha256
+
+    shutil.copytree(home / "runs/demo", tmp_path / "run")
+    recipe = (home / "configs/demo.toml").read_text()
+    (tmp_path / "r.toml").write_text(recipe.replace(str(home / "runs/demo"), str(tmp_path / "run")))
+    dataset = tmp_path / "run/dataset"
+    leaked = [*read_split(dataset, "train"), read_split(dataset, "test")[3]]
+    write_split(dataset, "train", leaked)
+    manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text())
+    files = {**manifest.files, "train.parquet": file_sha256(dataset / "train.parquet")}
+    write_manifest(dataset, manifest.model_copy(update={"files": files}))
+    assert pq.read_table(dataset / "train.parquet").num_rows == len(leaked)
+    done = run("certify", "r.toml", cwd=tmp_path, expect=2)
+    assert "test" in done.stderr
+    assert len((tmp_path / "run/looks.jsonl").read_text().splitlines()) == len(
+        (home / "runs/demo/looks.jsonl").read_text().splitlines()
+    )
+
+
+def test_from_imported_logs_to_a_certificate(home: Path) -> None:
+    """The commonest start: answers that somebody already has, and no teacher to ask."""
+    with (home / "questions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    with (home / "log.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        writer.writerows([row["text"], row["label"]] for row in rows)
+    recipe = (home / "configs/demo.toml").read_text()
+    recipe = recipe.replace('kind = "fake"', 'kind = "ledger"').replace("runs/demo", "runs/logs")
+    recipe = re.sub(r'file = ".*"\ngold = "label"', 'file = "ledger"', recipe)
+    recipe = recipe.replace("examples = 10", "examples = 0").replace("examples_per_label = 1", "")
+    (home / "logs.toml").write_text(recipe)
+    run("import", "log.csv", "--into", "runs/logs/ledger.sqlite", "--teacher", "t", cwd=home)
+    done = run("distill", "logs.toml", "--json", cwd=home, expect=1)
+    certificate = json.loads(done.stdout)["certificate"]
+    assert certificate["basis"] == "teacher"
+    assert certificate["verdict"] == "cannot say"
+    assert certificate["provenance"]
