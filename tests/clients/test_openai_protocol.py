@@ -27,7 +27,7 @@ MESSAGES = (
     Message(role="system", content="Be brief."),
     Message(role="user", content="Grüße, 日本 \U0001f600?"),
 )
-PLAIN = [{"role": m.role, "content": m.content} for m in MESSAGES]
+PLAIN: Any = [{"role": m.role, "content": m.content} for m in MESSAGES]
 
 LOGPROBS = {
     "content": [

@@ -115,6 +115,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has left: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # a full disk, a missing permission: nothing committed is lost
+        culprit = error.filename or "writing"
+        typer.echo(f"error: {culprit}: {error.strerror or error}", err=True)
+        typer.echo("  → mend it and run the same command again: it goes on from here", err=True)
+        code = 2
     except Exception as error:
         if not hasattr(error, "show"):  # a wrong option or argument knows how to show itself
             raise

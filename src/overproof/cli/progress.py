@@ -47,7 +47,6 @@ class Display:
         self._tasks: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
         self._last_line = 0.0
-        self._first_done: int | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -77,13 +76,13 @@ class Display:
 
     def training(self, name: str, share: float) -> None:
         """Called with the share of a student's training that is done."""
-        self._show(f"train {name}", int(100 * share), 100, "%")
+        self._show(f"train {name}", int(100 * share), 100, "", unit="%")
 
     def say(self, text: str) -> None:
         """One line for a step without a bar."""
         self.console.print(f"[dim]·[/dim] {text}", highlight=False)
 
-    def _show(self, name: str, done: int, total: int, extra: str) -> None:
+    def _show(self, name: str, done: int, total: int, extra: str, unit: str = "") -> None:
         if self._live:
             if name not in self._tasks:
                 self._tasks[name] = self._bar.add_task(name, total=total, extra=extra)
@@ -100,5 +99,6 @@ class Display:
             self._tasks[name] = TaskID(0)
         self._last_line = now
         left = (now - started) / done * (total - done) if done else float("nan")
-        ahead = "" if finished or not done else f", about {left:.0f} s left"
-        self.console.print(f"{name}: {done}/{total}, {extra}{ahead}", highlight=False)
+        parts = [f"{done}{unit}" if unit else f"{done}/{total}", extra]
+        parts.append(f"about {left:.0f} s left" if done and not finished else "")
+        self.console.print(f"{name}: {', '.join(p for p in parts if p)}", highlight=False)

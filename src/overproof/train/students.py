@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from overproof.clients import registry
 from overproof.config.recipe import EncoderConfig, ProbeConfig, Recipe
 from overproof.errors import MissingExtraError, RunError, StudentError
 from overproof.records.dataset import DatasetManifest, read_split
@@ -104,6 +105,7 @@ def _train_one(  # noqa: PLR0917
         raise MissingExtraError(str(error.name or "torch").partition(".")[0], "train") from error
     kind, (train, tune) = facts["kind"], data
     directory_of_base = resolve(config.base)
+    pinned = registry.find(config.base)
     trained = methods.train(
         config,
         directory_of_base,
@@ -124,7 +126,7 @@ def _train_one(  # noqa: PLR0917
         (partial / "training.json").write_text(text + "\n", encoding="utf-8")
         card = StudentCard(
             base=config.base,
-            base_licence=trained.base.licence,
+            base_licence=pinned.licence if pinned else trained.base.licence,
             temperature=trained.score.temperature,
             max_length=trained.base.max_length,
             parameters=trained.module.n_parameters,
