@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     torch.manual_seed(0)
-    rows = measure(320, 2) if options.quick else measure(1920, 3)
+    rows = measure(160, 2) if options.quick else measure(1920, 3)
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"torch {torch.__version__}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from overproof import api as api  # noqa: PLC0414
+    from overproof import api as api
 
 __all__ = ["__version__", "api"]
 

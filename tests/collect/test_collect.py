@@ -7,6 +7,7 @@ import csv
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from overproof.clients.fake import FakeTeacher
@@ -265,3 +266,18 @@ def test_an_input_longer_than_the_context_is_named_before_spending(
     assert "row" in refused.problems[0]
     assert "context of 20" in refused.problems[0]
     assert teacher.calls == 0
+
+
+def test_the_prior_can_be_the_label_shares_of_the_examples(tmp_path: Path) -> None:
+    loaded = make_recipe(tmp_path, RECIPE.replace('prior = "none"', 'prior = "examples"'))
+    asyncio.run(collect(loaded))
+    with (tmp_path / "data.csv").open() as stream:
+        gold = {row["text"]: row["label"] for row in csv.DictReader(stream)}
+    dataset = loaded.run_dir / "dataset"
+    pool = [gold[row.text] for row in read_split(dataset, "examples")]
+    share = (pool.count("yes") + 1) / (len(pool) + 2)
+    rows = read_split(dataset, "train")
+    masses = [np.array(row.low) for row in rows]
+    bias = np.array(DatasetManifest.load(dataset).calibration.bias)
+    corrected = [m * np.exp(bias) / (m * np.exp(bias)).sum() for m in masses]
+    assert np.mean(corrected, axis=0)[0] == pytest.approx(share, abs=1e-3)

@@ -58,15 +58,15 @@ def distill_command(recipe: Path, json: bool, steps: Sequence[str]) -> None:
 def _print_collected(manifest: DatasetManifest, console: Console) -> None:
     """The table of outcomes by split."""
     outcomes = sorted({name for split in manifest.outcomes.values() for name in split})
-    table = Table(title="answers of the teacher", title_justify="left")
-    table.add_column("split")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("teacher's answers", style="dim")
     for outcome in outcomes:
         table.add_column(outcome, justify="right")
     for split, counts in manifest.outcomes.items():
         table.add_row(split, *(str(counts.get(outcome, 0)) for outcome in outcomes))
     console.print(table)
     for note in manifest.notes:
-        console.print(f"[dim]·[/dim] {note}", highlight=False)
+        console.print(f"[dim]·[/dim] {note}", highlight=False, soft_wrap=True)
 
 
 def _print_certificate(certificate: Certificate, loaded: LoadedRecipe) -> None:

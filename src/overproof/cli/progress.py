@@ -70,7 +70,8 @@ class Display:
         bad = sum(
             n for outcome, n in progress.outcomes.items() if outcome in ("failed", "malformed")
         )
-        extra = f"{rate:.1f} calls/s, {progress.cached} from the ledger, {cost}"
+        speed = f"{rate:.1f} calls/s, " if spent > 1.0 else ""
+        extra = f"{speed}{progress.cached} from the ledger, {cost}"
         extra += f", {bad} bad" if bad else ""
         self._show("collect", progress.done, progress.total, extra)
 
@@ -80,7 +81,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line for a step without a bar."""
-        self.console.print(f"[dim]·[/dim] {text}", highlight=False)
+        self.console.print(f"[dim]·[/dim] {text}", highlight=False, soft_wrap=True)
 
     def _show(self, name: str, done: int, total: int, extra: str, unit: str = "") -> None:
         if self._live:
@@ -101,4 +102,6 @@ class Display:
         left = (now - started) / done * (total - done) if done else float("nan")
         parts = [f"{done}{unit}" if unit else f"{done}/{total}", extra]
         parts.append(f"about {left:.0f} s left" if done and not finished else "")
-        self.console.print(f"{name}: {', '.join(p for p in parts if p)}", highlight=False)
+        self.console.print(
+            f"{name}: {', '.join(p for p in parts if p)}", highlight=False, soft_wrap=True
+        )

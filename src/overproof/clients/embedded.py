@@ -114,6 +114,10 @@ class EmbeddedTeacher:
             context_length=self._config.context_length or CONTEXT_LENGTH,
         )
 
+    async def check(self) -> None:
+        """Inside the context it runs: a server that did not start has raised already."""
+        return
+
     async def complete(self, request: Request) -> Completion:
         """Answer one request.
 

@@ -86,6 +86,10 @@ class FakeTeacher:
         """As given."""
         return self._capabilities
 
+    async def check(self) -> None:
+        """It is always there."""
+        return
+
     async def complete(self, request: Request) -> Completion:
         """Answer one request."""
         self.calls += 1

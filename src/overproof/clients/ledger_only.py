@@ -35,6 +35,10 @@ class LedgerOnlyTeacher:
         """None of them."""
         return Capabilities(temperature=False)
 
+    async def check(self) -> None:
+        """The ledger needs nobody to answer."""
+        return
+
     async def complete(self, request: Request) -> Completion:
         """Refuse: there is nobody to ask.
 

@@ -98,6 +98,8 @@ class OpenAICompatibleTeacher:
         self._loopback = parts.hostname.startswith(LOOPBACK)
         self._session: aiohttp.ClientSession | None = None
         self._is_llama = False
+        self._absent: TeacherUnreachableError | None = None
+        self._is_closed = False
         self._capabilities = self._stated(Capabilities())
 
     async def __aenter__(self) -> Self:
@@ -130,6 +132,23 @@ class OpenAICompatibleTeacher:
         """What the recipe says of this teacher; more where it turns out to be llama.cpp."""
         return self._capabilities
 
+    async def check(self) -> str | None:
+        """Why asking would be in vain: nobody is there, or the key is refused.
+
+        By what ``/props`` met on the way in. A gateway may forbid that path alone, so a refusal is
+        confirmed where completions are asked for, by a request that holds no message: a server
+        that takes the key rejects it as invalid, and none can answer it.
+        """
+        if self._absent is not None:
+            return str(self._absent)
+        if not self._is_closed:
+            return None
+        try:
+            await self._post({})
+        except SecretError as error:
+            return str(error)
+        return None
+
     async def complete(self, request: Request) -> Completion:
         """Answer one request, with retries; a retry waits without holding a slot.
 
@@ -146,11 +165,7 @@ class OpenAICompatibleTeacher:
             sleep=self._sleep,
         )
         if nobody_answered:
-            raise TeacherUnreachableError(
-                self._shown,
-                f"nobody answers ({completion.error})",
-                "check teacher.base_url, the network, and that the server runs",
-            )
+            raise self._unreachable(completion.error or "no reason is known")
         if self._is_llama:
             completion = without_prefill(completion, request.messages)
         return completion
@@ -165,9 +180,7 @@ class OpenAICompatibleTeacher:
             async with self._open.post(url, json=body, params=self._query) as response:
                 return llama_server.pieces_of(await response.json()) if response.ok else None
         except aiohttp.ClientConnectorError as error:
-            raise TeacherUnreachableError(
-                self._shown, f"nobody answers ({error.os_error})", "check that the server runs"
-            ) from None
+            raise self._unreachable(_cause(error)) from None
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
@@ -200,7 +213,12 @@ class OpenAICompatibleTeacher:
             async with self._open.get(
                 url, params=self._query, timeout=timeout, allow_redirects=False
             ) as response:
+                if response.status in (401, 403):
+                    self._is_closed = True
                 props = await response.json() if response.status == 200 else None
+        except aiohttp.ClientConnectorError as error:
+            self._absent = self._unreachable(_cause(error))
+            return
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return
         found = llama_server.capabilities_from_props(props)
@@ -229,8 +247,7 @@ class OpenAICompatibleTeacher:
             ) as response:
                 raw = (await response.read()).decode("utf-8", "replace")
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            cause = getattr(error, "os_error", None) or error
-            return self._failed(f"{cause}", retry=True, unreachable=True)
+            return self._failed(_cause(error), retry=True, unreachable=True)
         except TimeoutError:
             return self._failed(f"no answer within {self._config.timeout_s:g} s", retry=True)
         except (aiohttp.ClientError, OSError) as error:
@@ -269,6 +286,13 @@ class OpenAICompatibleTeacher:
         text = f"HTTP {status}: {message}" + (f"; {way_out}" if way_out else "")
         return self._failed(text, status=status, retry=is_retryable(status), wait_s=wait_s)
 
+    def _unreachable(self, cause: str) -> TeacherUnreachableError:
+        return TeacherUnreachableError(
+            self._shown,
+            f"nobody answers ({self._mask(cause)})",
+            "check teacher.base_url, the network, and that the server runs",
+        )
+
     def _failed(
         self,
         error: str,
@@ -284,3 +308,8 @@ class OpenAICompatibleTeacher:
 
     def _mask(self, text: str) -> str:
         return self._secrets.text(text)
+
+
+def _cause(error: Exception) -> str:
+    """What the system says, without the address as aiohttp words it: a query may hold a key."""
+    return str(getattr(error, "os_error", None) or error)

@@ -1,40 +1,21 @@
 """The chat-completions protocol of OpenAI as pure functions: body out, completion in.
 
-``POST {base_url}/chat/completions``. Servers differ in what they leave out, so reading is lenient
-where nothing is lost by it and strict where an answer could be mistaken for another.
+``POST {base_url}/chat/completions``. What a choice of the answer says is read by
+``records.openai_answers``, as it is for logs.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from overproof.config.recipe import TeacherConfig
-from overproof.records.exchange import (
-    Completion,
-    Message,
-    Outcome,
-    Request,
-    TokenLogprob,
-    TopLogprob,
-    Usage,
-)
+from overproof.records.exchange import Completion, Message, Request
+from overproof.records.openai_answers import completion_of_choice
 
 __all__ = ["WireError", "body_of", "completion_of", "server_error", "shown", "without_prefill"]
 
-# What servers report for a token too unlikely to have a log-prob; JSON has no infinity.
-LEAST_LOGPROB = -9999.0
 SHOWN = 200
-
-_FINISH = {
-    "length": Outcome.TRUNCATED,
-    "max_tokens": Outcome.TRUNCATED,
-    "content_filter": Outcome.FILTERED,
-    "error": Outcome.MALFORMED,
-    "tool_calls": Outcome.MALFORMED,
-    "function_call": Outcome.MALFORMED,
-}
 
 
 class WireError(ValueError):
@@ -80,35 +61,12 @@ def completion_of(raw: str) -> Completion:
     except (ValueError, RecursionError):
         raise WireError("a JSON chat completion", is_json=False) from None
     choices = answer.get("choices") if isinstance(answer, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
+    if not isinstance(choices, list) or not choices:
         raise WireError("a chat completion with choices[0].message", is_json=True)
     try:
-        logprobs = _logprobs(choice.get("logprobs"))
-        content = _content(message.get("content"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WireError(f"well-formed content and log-probs ({error})", is_json=True) from None
-    reason = choice.get("finish_reason")
-    outcome = _FINISH.get(str(reason), Outcome.ANSWERED)
-    refusal = message.get("refusal")
-    error_text = None
-    if isinstance(refusal, str) and refusal:
-        outcome, content = Outcome.REFUSED, content or _clean(refusal)
-    elif outcome is Outcome.MALFORMED:
-        error_text = f"expected an answer in text; it ended with finish_reason {reason!r}"
-    elif content is None and outcome is Outcome.ANSWERED:
-        outcome, error_text = Outcome.MALFORMED, "expected message.content to hold text; got null"
-    return Completion(
-        outcome=outcome,
-        text=content or "",
-        finish_reason=reason if isinstance(reason, str) else None,
-        logprobs=logprobs,
-        usage=_usage(answer.get("usage")),
-        model=_text_or_none(answer.get("model")),
-        system_fingerprint=_text_or_none(answer.get("system_fingerprint")),
-        error=error_text,
-    )
+        return completion_of_choice(answer, choices[0])
+    except ValueError as error:
+        raise WireError(f"a well-formed chat completion ({error})", is_json=True) from None
 
 
 def shown(raw: str) -> str:
@@ -153,71 +111,3 @@ def without_prefill(completion: Completion, messages: tuple[Message, ...]) -> Co
         if generated.startswith(completion.text) or not generated.startswith(rest):
             return completion
     return completion.model_copy(update={"text": rest})
-
-
-def _content(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return None if value is None else _clean(value)
-    if not isinstance(value, list):
-        raise TypeError("content is neither text nor a list of parts")
-    return _clean("".join(part["text"] for part in value if part.get("type", "text") == "text"))
-
-
-def _logprobs(value: Any) -> tuple[TokenLogprob, ...] | None:
-    content = value.get("content") if isinstance(value, dict) else None
-    if content is None:
-        return None
-    tokens = []
-    for item in content:
-        top = [
-            TopLogprob(token=_clean(t["token"]), logprob=_logprob(t["logprob"]), data=_data(t))
-            for t in item.get("top_logprobs") or ()
-        ]
-        top.sort(key=lambda t: -t.logprob)
-        tokens.append(
-            TokenLogprob(
-                token=_clean(item["token"]),
-                logprob=_logprob(item["logprob"]),
-                data=_data(item),
-                top=tuple(top),
-            )
-        )
-    return tuple(tokens)
-
-
-def _logprob(value: Any) -> float:
-    if value is None or value == -math.inf:
-        return LEAST_LOGPROB
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"a log-prob is {number}")
-    return number
-
-
-def _data(item: dict[str, Any]) -> tuple[int, ...] | None:
-    data = item.get("bytes")
-    if data is None:
-        return None
-    return tuple(bytes(data))
-
-
-def _usage(value: Any) -> Usage | None:
-    if not isinstance(value, dict) or "prompt_tokens" not in value:
-        return None
-    prompt = value.get("prompt_tokens_details") or {}
-    output = value.get("completion_tokens_details") or {}
-    return Usage(
-        input_tokens=value.get("prompt_tokens") or 0,
-        output_tokens=value.get("completion_tokens") or 0,
-        cached_tokens=prompt.get("cached_tokens") or 0,
-        reasoning_tokens=output.get("reasoning_tokens") or 0,
-    )
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _clean(text: str) -> str:
-    """Lone surrogates, which JSON can carry and UTF-8 cannot, become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

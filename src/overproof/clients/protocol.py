@@ -52,6 +52,12 @@ class Teacher(Protocol):
     def capabilities(self) -> Capabilities:
         """What this teacher can do. Final only inside the context."""
 
+    async def check(self) -> str | None:
+        """Why asking would be in vain, with the way out; nothing is spent to find out.
+
+        ``None`` when somebody answers, or when it cannot be told without spending.
+        """
+
     async def complete(self, request: Request) -> Completion:
         """Answer one request."""
 

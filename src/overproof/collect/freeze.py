@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from overproof.collect.calibrate import apply_calibration, fit_bias, fit_calibration, log_masses
 from overproof.collect.inputs import InputItem, Inputs
@@ -106,7 +107,7 @@ def _calibrate(
     if not valid:
         return TeacherCalibration(bias=tuple(0.0 for _ in labels))
     points = np.array([answers.first[item].point for item in valid])
-    prior = _prior(recipe) if from_logprobs else None
+    prior = _prior(recipe, splits) if from_logprobs else None
     bias = np.zeros(len(labels)) if prior is None else fit_bias(log_masses(points), prior)
     twice = [
         item
@@ -120,13 +121,16 @@ def _calibrate(
     return fit_calibration(points, prior, second)
 
 
-def _prior(recipe: Recipe) -> np.ndarray | None:
+def _prior(recipe: Recipe, splits: Splits) -> NDArray[np.float64] | None:
     labels = list(recipe.task.labels)
     prior = recipe.task.prior
     if prior == "none":
         return None
     if isinstance(prior, dict):
         return np.array([prior[label] for label in labels])
+    if prior == "examples":  # one more of each: a label absent from a small pool is not impossible
+        counts = Counter(item.gold for item in splits.examples)
+        return np.array([counts[x] + 1 for x in labels]) / (len(splits.examples) + len(labels))
     return np.full(len(labels), 1 / len(labels))
 
 

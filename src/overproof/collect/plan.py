@@ -11,7 +11,13 @@ from pydantic import Field
 
 from overproof.clients.pricing import cost_usd, price_of
 from overproof.collect.inputs import InputItem
-from overproof.collect.session import Session, open_ledger, open_session, read_pools
+from overproof.collect.session import (
+    Session,
+    open_ledger,
+    open_teacher,
+    read_pools,
+    session_with,
+)
 from overproof.collect.signal import LabelAnswer
 from overproof.config.load import LoadedRecipe
 from overproof.errors import OverproofError
@@ -87,15 +93,23 @@ async def plan(loaded: LoadedRecipe, probe: int = 0) -> Plan:
         if recipe.teacher.kind == "ledger":
             return Plan(ok=True, teacher="the ledger", signal="imported answers", cost_usd=0.0,
                         rendering="words", notes=notes, **proof)  # fmt: skip
+        in_vain: str | None = None
         try:
-            async with open_session(loaded, ledger, pools) as session:
-                return await _with_session(session, proof, notes, probe)
+            async with open_teacher(loaded) as teacher:
+                in_vain = await teacher.check()
+                session = await session_with(teacher, loaded, ledger, pools)
+                return await _with_session(session, proof, notes, probe, in_vain)
         except OverproofError as error:
-            return Plan(ok=False, problems=(str(error),), notes=notes, **proof)
+            # What a teacher lacks that did not answer is unknown, so silence goes first.
+            return Plan(ok=False, problems=(in_vain or str(error),), notes=notes, **proof)
 
 
 async def _with_session(
-    session: Session, proof: dict[str, Any], notes: tuple[str, ...], probe: int
+    session: Session,
+    proof: dict[str, Any],
+    notes: tuple[str, ...],
+    probe: int,
+    in_vain: str | None,
 ) -> Plan:
     splits, recipe = session.pools.splits, session.recipe
     first = [*splits.train, *splits.tune, *splits.test]
@@ -112,6 +126,10 @@ async def _with_session(
     )
     answered = sum(answer.outcome is Outcome.ANSWERED for answer in answers)
     problems: tuple[str, ...] = ()
+    if in_vain and calls:
+        problems = (in_vain,)
+    elif in_vain:
+        notes = (*notes, f"the ledger has every answer, so this does no harm: {in_vain}")
     if answers and not answered:
         problems = (
             f"the teacher gave no valid answer on {len(answers)} training inputs: "

@@ -22,7 +22,15 @@ from overproof.records.ledger import Ledger
 from overproof.records.redact import Redactor
 from overproof.records.run import RunPaths
 
-__all__ = ["Pools", "Session", "open_ledger", "open_session", "read_pools"]
+__all__ = [
+    "Pools",
+    "Session",
+    "open_ledger",
+    "open_session",
+    "open_teacher",
+    "read_pools",
+    "session_with",
+]
 
 
 @dataclass(frozen=True)
@@ -106,24 +114,54 @@ async def open_session(
         CapabilityError: the recipe asks for what the teacher lacks.
         TeacherUnreachableError: nobody answers.
     """
+    async with open_teacher(loaded) as teacher:
+        yield await session_with(teacher, loaded, ledger, pools, changed)
+
+
+@asynccontextmanager
+async def open_teacher(loaded: LoadedRecipe) -> AsyncIterator[Teacher]:
+    """Check the terms and open the teacher.
+
+    Raises:
+        TermsError: the teacher's terms do not allow training.
+    """
+    config = loaded.recipe.teacher
+    check_terms(config)
+    async with connect(config, log_dir=RunPaths(loaded.run_dir).logs) as teacher:
+        yield teacher
+
+
+async def session_with(
+    teacher: Teacher,
+    loaded: LoadedRecipe,
+    ledger: Ledger,
+    pools: Pools,
+    changed: Callable[[Progress], None] | None = None,
+) -> Session:
+    """Decide how an open teacher is asked.
+
+    Raises:
+        TermsError: the teacher's terms do not allow training.
+        CapabilityError: the recipe asks for what the teacher lacks.
+        TeacherUnreachableError: nobody answers.
+    """
     recipe = loaded.recipe
     verdict = check_terms(recipe.teacher)
     examples = choose_examples(pools.splits.examples, recipe.task)
-    async with connect(recipe.teacher, log_dir=RunPaths(loaded.run_dir).logs) as teacher:
-        signal = await choose_signal(recipe, teacher)
-        prompter = Prompter(recipe.task, signal.rendering, examples)
-        await _check_context(prompter, pools, teacher)
-        yield Session(
-            recipe=recipe,
-            pools=pools,
-            teacher=teacher,
-            ledger=ledger,
-            asker=Asker(recipe, teacher, ledger, verdict, changed),
-            terms=verdict,
-            signal=signal,
-            prompter=prompter,
-            second_prompter=Prompter(recipe.task, signal.rendering, examples, variant=1),
-        )
+    signal = await choose_signal(recipe, teacher)
+    prompter = Prompter(recipe.task, signal.rendering, examples)
+    await _check_context(prompter, pools, teacher)
+    return Session(
+        recipe=recipe,
+        pools=pools,
+        teacher=teacher,
+        ledger=ledger,
+        asker=Asker(recipe, teacher, ledger, verdict, changed),
+        terms=verdict,
+        signal=signal,
+        prompter=prompter,
+        second_prompter=Prompter(recipe.task, signal.rendering, examples, variant=1),
+    )
 
 
 async def _check_context(prompter: Prompter, pools: Pools, teacher: Teacher) -> None:

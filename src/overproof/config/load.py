@@ -32,7 +32,7 @@ class LoadedRecipe:
         self.recipe = recipe
         self.path = path
         home = path.resolve().parent
-        self.run_dir = home / recipe.run.dir
+        self.run_dir = (home / recipe.run.dir).resolve()
         self.input_file = None if recipe.data.file == "ledger" else home / recipe.data.file
         self.test_file = home / recipe.data.test_file if recipe.data.test_file else None
 

@@ -162,6 +162,9 @@ class TaskConfig(Section):
     scored along a trie of their tokens), or ``auto``: letters where each is one token of the
     teacher's, else words. ``samples`` are the votes where the teacher has no log-probs.
     ``repeats`` inputs of the training and of the test pool are asked a second time.
+    ``prior`` is what the mean answer over the training inputs is corrected to: ``uniform``, the
+    label shares of the ``examples`` pool (whose gold the prompt may show anyway), a table of
+    shares, or ``none``.
     """
 
     kind: Literal["label"] = "label"
@@ -175,7 +178,7 @@ class TaskConfig(Section):
     temperature: float = Field(default=1.0, ge=0)
     max_tokens: int = Field(default=16, ge=1)
     repeats: int = Field(default=100, ge=0)
-    prior: Literal["uniform", "none"] | dict[str, float] = "uniform"
+    prior: Literal["uniform", "examples", "none"] | dict[str, float] = "uniform"
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -282,6 +285,11 @@ class Recipe(Section):
             raise ValueError(
                 "task.examples_per_label needs data.examples: the size of the pool that examples "
                 "are drawn from"
+            )
+        if self.task.prior == "examples" and not (self.data.gold and self.data.examples):
+            raise ValueError(
+                "task.prior = 'examples' needs data.gold and data.examples: the pool whose label "
+                "shares are taken"
             )
         unknown = sorted(set(self.data.gold_map.values()) - set(self.task.labels))
         if unknown:

@@ -93,7 +93,7 @@ def build_certificate(
     break_even, break_even_text = bill.break_even(recommended, speed)
     fields: dict[str, Any] = {
         "created_at": now,
-        "costs": tuple(costs),
+        "costs": bill.priced(),
         "break_even_requests": break_even,
         "break_even_text": break_even_text,
         "provenance": provenance(recipe, manifest, train, cards),

@@ -46,6 +46,8 @@ class Costs:
 
     def teacher(self) -> UnitCost:
         """The teacher's cost of one input: what its calls were billed, else machine time."""
+        if self.recipe.teacher.kind == "embedded":  # no bill: it costs the machine's time
+            return self.machine_time(self.teacher_speed)
         asked = [line for line in self.lines if line.calls]
         priced = [line for line in asked if line.usd is not None]
         calls = sum(line.calls for line in priced)
@@ -57,8 +59,6 @@ class Costs:
                 f"mean of {calls:,} of {of:,} calls at the recipe's prices, "
                 f"{self.calls_per_input:.3g} a request",
             )
-        if self.recipe.teacher.kind == "embedded":
-            return self.machine_time(self.teacher_speed)
         return UnitCost(None, "price unknown: set [teacher.price]")
 
     def machine_time(self, speed: Speed | None) -> UnitCost:
@@ -85,15 +85,20 @@ class Costs:
                 total += usd
         return total, unknown
 
+    def priced(self) -> tuple[CostLine, ...]:
+        """The lines, with machine time priced where it is what a line cost."""
+        return tuple(line.model_copy(update={"usd": self._line(line)}) for line in self.lines)
+
     def _line(self, line: CostLine) -> float | None:
-        if line.usd is not None:
-            return line.usd
         price = self.recipe.students.machine_usd_per_hour
+        embedded = bool(line.calls) and self.recipe.teacher.kind == "embedded"
+        if line.usd is not None and not embedded:
+            return line.usd
         if price is None:
             return None
         if line.calls:  # latencies overlap, so their sum is not the machine's time
             speed = self.teacher_speed.requests_per_second
-            if self.recipe.teacher.kind != "embedded" or not speed:
+            if not embedded or not speed:
                 return None
             return line.calls / self.calls_per_input / speed / 3600 * price
         return None if line.seconds is None else line.seconds / 3600 * price

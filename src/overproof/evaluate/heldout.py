@@ -98,7 +98,12 @@ class HeldOut:
                 [row.second is not None or row.second_outcome is not None for row in rows]
             ),
             width=np.array(
-                [sum(row.high) - sum(row.low) if row.low else np.nan for row in rows],
+                [
+                    max(h - w for w, h in zip(row.low, row.high, strict=True))
+                    if row.low
+                    else np.nan
+                    for row in rows
+                ],
                 dtype=np.float64,
             ),
         )

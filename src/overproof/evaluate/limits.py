@@ -66,7 +66,7 @@ def _run(found: Findings) -> list[str]:
     if found.recipe.teacher.kind == "fake":
         said.append("The teacher is the fake one: its answers mean nothing, nor does this.")
     terms = found.recipe.teacher.terms.training
-    if terms == "unknown":
+    if terms == "unknown" and found.manifest.teacher.get("terms", "unknown") == "unknown":
         said.append("It is unknown whether the teacher's terms allow training on its answers.")
     if terms == "attested":
         said.append("The right to train on the teacher's answers is attested by the user.")
@@ -126,7 +126,11 @@ def _data(found: Findings) -> list[str]:
         )
     prior = found.recipe.task.prior
     if prior != "none" and any(manifest.calibration.bias):
-        kind = "all labels equally common" if prior == "uniform" else "the recipe's label shares"
+        kinds = {
+            "uniform": "all labels equally common",
+            "examples": "the label shares of the examples pool",
+        }
+        kind = kinds.get(str(prior), "the recipe's label shares")
         said.append(
             f"The teacher's answers were corrected on the assumption of {kind}; where the true "
             "shares differ, teacher and students inherit the error."

@@ -31,7 +31,6 @@ def provenance(
         "kind": recipe.teacher.kind,
         "model": recipe.teacher.model,
         "licence": terms.licence,
-        "training": terms.training,
         "attestation": terms.attestation,
         "terms_url": terms.url,
     } | manifest.teacher

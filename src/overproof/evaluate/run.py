@@ -68,7 +68,7 @@ def certify_run(loaded: LoadedRecipe, *, now: str, say: Callable[[str], None]) -
         looks=looks,
         teacher_speed=teacher_speed,
         now=now,
-        recipe_file=loaded.path.name,
+        recipe_file=loaded.path.name if loaded.path.is_absolute() else str(loaded.path),
     )
     note_verdict(paths.looks, certificate.verdict)
     return certificate

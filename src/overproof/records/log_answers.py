@@ -12,12 +12,8 @@ from pydantic import ValidationError
 from overproof.errors import DataError
 from overproof.records.exchange import Completion, Message, Outcome, Request
 from overproof.records.log_lines import LogRow, check_text, delimited_rows, json_rows, parquet_rows
-from overproof.records.openai_json import (
-    completion_of_choice,
-    message_text,
-    messages_of,
-    request_of_body,
-)
+from overproof.records.openai_answers import completion_of_choice
+from overproof.records.openai_json import message_text, messages_of, request_of_body
 
 __all__ = ["EXPECTED", "Answer", "BadRow", "LogFormat", "Reading", "read_answers"]
 

@@ -1,8 +1,8 @@
-"""Requests and completions as the JSON of OpenAI's chat completions API, both ways.
+"""The JSON of OpenAI's chat completions API: requests both ways, and responses as written.
 
 Follows the objects of ``POST /v1/chat/completions``: ``messages``, ``max_tokens`` (or
-``max_completion_tokens``), ``logprobs`` with ``top_logprobs``, ``choices`` with ``message``,
-``finish_reason`` and ``logprobs.content``, ``usage``.
+``max_completion_tokens``), ``logprobs`` with ``top_logprobs``. Responses are read by
+``openai_answers``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from overproof.records.exchange import (
-    Completion,
     Exchange,
     Message,
     Outcome,
@@ -20,11 +19,10 @@ from overproof.records.exchange import (
     Request,
     TokenLogprob,
     TopLogprob,
-    Usage,
 )
+from overproof.records.openai_answers import text_of
 
 __all__ = [
-    "completion_of_choice",
     "message_text",
     "messages_of",
     "request_body",
@@ -35,12 +33,6 @@ __all__ = [
 # Fields that do not change what is answered; two of them name people.
 IRRELEVANT = {"stream", "stream_options", "user", "safety_identifier", "metadata", "store", "n"}
 ROLES = {"developer": "system", "function": "tool"}
-OUTCOMES = {
-    "stop": Outcome.ANSWERED,
-    "eos": Outcome.ANSWERED,
-    "length": Outcome.TRUNCATED,
-    "content_filter": Outcome.FILTERED,
-}
 
 
 def message_text(message: Mapping[str, Any]) -> str | None:
@@ -49,19 +41,7 @@ def message_text(message: Mapping[str, Any]) -> str | None:
     Raises:
         ValueError: a part that is not text, or content of another type.
     """
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise ValueError("its content is neither a text nor a list of parts")
-    texts = []
-    for part in content:
-        text = part.get("text") if isinstance(part, dict) else part
-        if not isinstance(text, str):
-            kind = part.get("type", "unknown") if isinstance(part, dict) else type(part).__name__
-            raise ValueError(f"its content has a part of type {kind!r}; only text can be used")
-        texts.append(text)
-    return "\n".join(texts)
+    return text_of(message.get("content"), joined_by="\n")
 
 
 def messages_of(value: Any) -> tuple[Message, ...]:
@@ -142,68 +122,6 @@ def request_body(request: Request) -> dict[str, Any]:
     if parameters.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": parameters.top_logprobs}
     return body
-
-
-def completion_of_choice(response: Mapping[str, Any], choice: Any) -> Completion:
-    """The completion that one choice of a response holds.
-
-    A choice without text is ``MALFORMED``: it is recorded and is no answer.
-
-    Raises:
-        ValueError: not a choice of a chat completion.
-    """
-    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-        raise ValueError("a choice of the response has no message")
-    message = choice["message"]
-    reason = choice.get("finish_reason")
-    text, refusal = message_text(message), message.get("refusal")
-    outcome = OUTCOMES.get(reason or "stop", Outcome.ANSWERED)
-    error = None
-    if refusal:
-        outcome, text = Outcome.REFUSED, text or str(refusal)
-    elif not text and outcome is Outcome.ANSWERED:
-        outcome = Outcome.MALFORMED
-        error = "calls a tool and says nothing" if message.get("tool_calls") else "holds no text"
-    return Completion(
-        outcome=outcome,
-        text=text or "",
-        finish_reason=reason,
-        logprobs=_logprobs(choice.get("logprobs")),
-        usage=_usage(response.get("usage")),
-        model=response.get("model"),
-        system_fingerprint=response.get("system_fingerprint"),
-        error=error,
-    )
-
-
-def _logprobs(value: Any) -> tuple[TokenLogprob, ...] | None:
-    if not isinstance(value, dict) or value.get("content") is None:
-        return None
-    return tuple(
-        TokenLogprob(
-            token=item["token"],
-            logprob=item["logprob"],
-            data=item.get("bytes"),
-            top=tuple(
-                TopLogprob(token=top["token"], logprob=top["logprob"], data=top.get("bytes"))
-                for top in item.get("top_logprobs") or ()
-            ),
-        )
-        for item in value["content"]
-    )
-
-
-def _usage(value: Any) -> Usage | None:
-    if not isinstance(value, dict):
-        return None
-    prompt = value.get("prompt_tokens_details") or {}
-    completion = value.get("completion_tokens_details") or {}
-    return Usage(
-        input_tokens=value.get("prompt_tokens") or 0,
-        output_tokens=value.get("completion_tokens") or 0,
-        cached_tokens=prompt.get("cached_tokens") or 0,
-        reasoning_tokens=completion.get("reasoning_tokens") or 0,
-    )
 
 
 def response_object(exchange: Exchange, identity: str) -> dict[str, Any] | None:
