@@ -35,7 +35,8 @@ def spoken(**item: Any) -> dict[str, Any]:
         ({"content": None, "refusal": "No."}, "tool_calls", Outcome.REFUSED, "No."),
         ({"content": "Sorry.", "refusal": "No."}, "stop", Outcome.REFUSED, "Sorry."),
         ({"content": "A", "refusal": ""}, "stop", Outcome.ANSWERED, "A"),
-        ({"content": []}, "stop", Outcome.ANSWERED, ""),
+        ({"content": []}, "stop", Outcome.MALFORMED, ""),
+        ({"content": [{"type": "thinking"}]}, "stop", Outcome.MALFORMED, ""),
     ],
 )
 def test_outcomes(message: dict[str, Any], reason: str, outcome: Outcome, text: str) -> None:

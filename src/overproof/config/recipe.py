@@ -227,7 +227,7 @@ class ProbeConfig(Section):
     """``[students.probe]``: a linear probe on frozen embeddings, the cheap baseline."""
 
     base: str = "all-MiniLM-L6-v2"
-    l2: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    l2: tuple[float, ...] = Field(default=(1e-4, 1e-3, 1e-2, 1e-1), min_length=1)
     max_length: int = Field(default=128, ge=8, le=8192)
     learning_curve: tuple[Share, ...] = (0.1, 0.25, 0.5, 0.75)
     repeats: int = Field(default=5, ge=1)

@@ -58,7 +58,7 @@ def text_of(content: Any, *, joined_by: str, skipped: frozenset[str] = frozenset
             shown = kind or ("unknown" if isinstance(part, dict) else type(part).__name__)
             raise ValueError(f"its content has a part of type {shown!r}; only text can be used")
         texts.append(text)
-    return joined_by.join(texts)
+    return joined_by.join(texts) if texts else None
 
 
 def completion_of_choice(response: Mapping[str, Any], choice: Any) -> Completion:

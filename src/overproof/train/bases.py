@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from overproof.clients import registry
 from overproof.errors import ModelError
 from overproof.train.quiet import quiet_transformers
 
@@ -28,7 +27,7 @@ class Base:
         encoder: a transformers module, float32, in evaluation mode.
         tokenizer: truncates to ``max_length`` and pads a batch to its longest text.
         max_length: in tokens; the recipe's, or the encoder's own limit where that is lower.
-        licence: as the directory's README or the registry declares it, else ``unknown``.
+        licence: as the directory's README declares it, else ``unknown``.
     """
 
     name: str
@@ -81,11 +80,7 @@ def load_base(name: str, directory: Path, max_length: int) -> Base:
         pad_id=fast.pad_token_id or 0, pad_token=fast.pad_token or "[PAD]", direction="right"
     )
     encoder.eval()
-    licence = read_licence(directory)
-    pinned = registry.find(name)
-    if licence == "unknown" and pinned is not None:
-        licence = pinned.licence
-    return Base(name, encoder, tokenizer, length, licence)
+    return Base(name, encoder, tokenizer, length, read_licence(directory))
 
 
 def _longest(config: Any, tokenizer: Any) -> int:
