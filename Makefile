@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 MODELS := SmolLM2-135M-Instruct all-MiniLM-L6-v2 trec-questions
 
-.PHONY: env models demo test check unit slow bench format clean
+.PHONY: env models demo test check unit slow bench docs format clean
 
 env: $(STAMP)
 
@@ -38,7 +38,11 @@ slow: models
 	$(BIN)/pytest -m slow
 
 bench: models
-	for bench in bench/*.py; do $(BIN)/python $$bench --quick || exit 1; done
+	for bench in imports ledger stats train predict; do \
+	  echo "== $$bench"; $(BIN)/python bench/$$bench.py --quick || exit 1; done
+
+docs: env
+	$(BIN)/python docs/build.py
 
 format: env
 	$(BIN)/ruff check --fix .
