@@ -1,4 +1,3 @@
-# ruff: noqa: S603, T201
 """Pictures of a report: desktop, dark, phone (375 px) and print, with headless Chromium.
 
     python docs/screenshot.py REPORT.html OUTDIR [--chromium PATH] [--only desktop,phone]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from overproof.records.imports import ImportReport
 
 __all__ = ["import_command"]
 
@@ -76,6 +79,10 @@ def import_command(
     if as_json:
         print(report.model_dump_json())
         return
+    _print(file, report)
+
+
+def _print(file: Path, report: ImportReport) -> None:
     print(
         f"{file}: {report.imported} answers imported of {report.rows} rows, "
         f"{report.duplicates} already there, {len(report.malformed)} malformed"
