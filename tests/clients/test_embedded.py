@@ -62,10 +62,32 @@ def test_a_model_that_was_not_pulled_names_the_command(
         connect(config("smollm2-135m-instruct"))
 
 
-def test_threads_leave_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, threads in ((1, 1), (2, 1), (8, 7)):
+def test_every_usable_core_has_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores in (1, 2, 8):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=cores: set(range(n)))
-        assert default_threads() == threads
+        assert default_threads() == cores
+
+
+@pytest.mark.parametrize("said", [None, "5"])
+async def test_threads_wait_briefly_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if said is not None:
+        monkeypatch.setenv("GOMP_SPINCOUNT", said)
+    seen: list[dict[str, str]] = []
+
+    def start(*args: object, env: dict[str, str], **options: object) -> None:
+        seen.append(env)
+        raise OSError("enough seen")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(OSError, match="enough seen"):
+        async with EmbeddedTeacher(config(str(tmp_path / "model.gguf"))):
+            pass
+    assert seen[0]["GOMP_SPINCOUNT"] == (said or "1000")
+    assert seen[0]["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 from overproof.collect.inputs import last_user_text
 from overproof.collect.labels import parse_answer
 from overproof.collect.signal import LabelAnswer
-from overproof.records.exchange import Exchange, Outcome
+from overproof.records.exchange import Completion, Exchange, Outcome
 from overproof.records.hashing import text_hash
 
 __all__ = ["LedgerQuestioner"]
@@ -44,7 +44,7 @@ class LedgerQuestioner:
         keys = tuple(exchange.request.key for exchange in exchanges)
         counts = np.zeros(size)
         for exchange in exchanges:
-            label = self._label_of(exchange.completion.text)
+            label = self._label_of(exchange.completion)
             if label is not None:
                 counts[list(self._labels).index(label)] += 1
         if not counts.sum():
@@ -57,6 +57,9 @@ class LedgerQuestioner:
         point = (counts + 0.5 / size) / (counts.sum() + 0.5)
         return LabelAnswer(Outcome.ANSWERED, low, low + (1 - low.sum()), point, keys)
 
-    def _label_of(self, text: str) -> str | None:
+    def _label_of(self, completion: Completion) -> str | None:
+        if completion.outcome not in (Outcome.ANSWERED, Outcome.TRUNCATED):
+            return None  # a refusal that begins with "No" is no vote for "no"
+        text = completion.text
         names = {label: label for label in self._labels}
         return parse_answer(text, self._labels, fold=True) or parse_answer(text, names, fold=True)

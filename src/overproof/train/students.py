@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,9 @@ def train_students(
         ModelError: when a base encoder cannot be loaded.
         StudentError: when training diverges or the export is not faithful.
     """
+    # On a busy machine torch's threads spin at their barriers most of the time. libgomp reads this
+    # once, when torch is first imported; a user's own setting stands.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     manifest = _read_manifest(dataset)
     dataset_sha256 = file_sha256(dataset / "manifest.json")
     hear = progress or (lambda _name, _share: None)
