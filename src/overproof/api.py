@@ -12,11 +12,14 @@ Heavy rooms are imported inside the functions, so that importing this module sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from overproof.errors import ConfigError
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from overproof.records.certificate import Certificate
     from overproof.records.dataset import DatasetManifest
     from overproof.records.student import StudentCard
+
+T = TypeVar("T")
 
 __all__ = ["certify", "collect", "distill", "init", "load", "plan", "train"]
 
@@ -67,7 +72,7 @@ def plan(loaded: LoadedRecipe, probe: int = 6) -> Plan:
     """The verdict before spending; see ``overproof.collect.plan.plan``."""
     from overproof.collect.plan import plan as make_plan
 
-    return asyncio.run(make_plan(loaded, probe))
+    return _run_gently(make_plan(loaded, probe))
 
 
 def collect(
@@ -76,7 +81,41 @@ def collect(
     """Ask the teacher and freeze the dataset; see ``overproof.collect.collect.collect``."""
     from overproof.collect.collect import collect as run
 
-    return asyncio.run(run(loaded, changed))
+    return _run_gently(run(loaded, changed))
+
+
+def _run_gently(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; where the program handles SIGTERM, it stops ``work`` as Ctrl-C does.
+
+    A signal handler that raises would end the event loop at once, and answers in flight with it;
+    a cancelled task still waits for them.
+    """
+    stopped = False
+    theirs = signal.getsignal(signal.SIGTERM)
+    ours = callable(theirs) and threading.current_thread() is threading.main_thread()
+
+    async def until_stopped() -> T:
+        task = asyncio.ensure_future(work)
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            task.cancel()
+
+        with contextlib.suppress(NotImplementedError):  # an event loop without signals
+            if ours:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        return await task
+
+    try:
+        return asyncio.run(until_stopped())
+    except asyncio.CancelledError:
+        if stopped:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, theirs)
 
 
 def train(
@@ -85,7 +124,7 @@ def train(
     """Train every student that is not finished, from the frozen dataset.
 
     Raises:
-        RunError: nothing was collected yet.
+        RunError: nothing was collected yet, or under another recipe.
         MissingExtraError: torch is not installed.
     """
     from overproof.clients.registry import resolve
@@ -95,7 +134,7 @@ def train(
     from overproof.train.students import train_students
 
     paths = RunPaths(loaded.run_dir)
-    DatasetManifest.load(paths.dataset)
+    paths.check_dataset(DatasetManifest.load(paths.dataset), loaded.sha256)
     cards = train_students(
         recipe=loaded.recipe,
         dataset=paths.dataset,

@@ -128,14 +128,14 @@ def test_erase(run: Path) -> None:
     with Ledger.open(run / "ledger.sqlite") as ledger:
         assert len(ledger) == 3
     said = call("ledger", "erase", key, run, "--yes", "--reason", "asked by mail").output
-    assert "erased 1 row;" in said
-    assert "the same prompt also stands in: row 4" in said
+    assert "erased row 3:" in said
+    assert "the same input also stands in row 4: `ledger erase 4 --everywhere`" in said
     assert b"answer two" not in (run / "ledger.sqlite").read_bytes()
     assert "1 erased" in call("ledger", "verify", run).output
     assert "asked by mail" in call("ledger", "show", run, "--json").output
     assert "erased" in call("ledger", "show", run).output
     found = json.loads(call("ledger", "erase", 4, run, "--yes", "--json").output)
-    assert found == {"erased": 1, "same_prompt": []}
+    assert found == {"erased": 1, "also_in_rows": [], "also_in_files": []}
     with pytest.raises(LedgerError, match="does not exist"):
         call("ledger", "erase", 4, run.parent / "none.sqlite", "--yes")
     assert not (run.parent / "none.sqlite").exists()

@@ -165,7 +165,7 @@ async def test_the_pace_is_kept(fake_server: Any, clock: Any) -> None:
 async def test_nobody_there(fake_server: Any, clock: Any) -> None:
     url = fake_server.url
     await fake_server.stop()
-    async with teacher(f"{url}?x=1", clock) as client:
+    async with teacher(url, clock, query={"x": "1"}) as client:
         with pytest.raises(TeacherUnreachableError, match="nobody answers") as caught:
             await client.complete(ask())
     assert caught.value.culprit == url
@@ -202,26 +202,29 @@ async def test_errors_and_logs_never_hold_a_secret(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("MY_KEY", KEY)
     monkeypatch.setenv("OTHER_KEY", "other-" + KEY)
+    monkeypatch.setenv("BODY_KEY", "body-secret-5")
     filler = "x" * 190  # the secret lies across the cut of what is quoted
     echoes = [
         wire.fails(400, f"got {KEY} and other-{KEY}"),
         wire.says(400, f"{filler}{KEY}"),
         wire.says(200, {"not": "a completion", "echo": KEY}),
         wire.says(200, f"{filler} other-{KEY}"),
-        wire.fails(500, f"crashed on {KEY}"),
+        wire.fails(500, f"crashed on {KEY} and body-secret-5"),
     ]
     changes = {
         "api_key_env": "MY_KEY",
         "headers": {"X-Token": "env:OTHER_KEY"},
         "query": {"key": "env:OTHER_KEY"},
+        "body": {"session": {"tokens": ["plain", "env:BODY_KEY"]}},
         "max_attempts": 1,
     }
     async with teacher(fake_server.url, clock, **changes) as client:
         for echo in echoes:
             fake_server.script = [echo]
-            answer = await client.complete(ask())
+            answer = await client.complete(ask("env:MY_KEY stays as it is"))
             assert answer.outcome in (Outcome.FAILED, Outcome.MALFORMED)
             assert KEY[:8] not in str(answer.error)
+            assert "body-secret" not in str(answer.error)
     await fake_server.stop()
     async with teacher(fake_server.url, clock, **changes) as client:
         with pytest.raises(TeacherUnreachableError) as caught:
@@ -232,6 +235,8 @@ async def test_errors_and_logs_never_hold_a_secret(
     received = fake_server.requests[0]
     assert received.headers["authorization"] == f"Bearer {KEY}"
     assert received.headers["x-token"] == received.query["key"] == f"other-{KEY}"
+    assert received.body["session"] == {"tokens": ["plain", "body-secret-5"]}
+    assert received.body["messages"][0]["content"] == "env:MY_KEY stays as it is"
 
 
 def test_secrets_are_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,10 +27,13 @@ async def test_who_answers_can_be_asked(fake_server: Any, wire: Any, status: int
     assert fake_server.requests == []
 
 
-async def test_a_refused_connection_names_the_address(fake_server: Any) -> None:
+async def test_a_refused_connection_names_the_address(
+    fake_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUERY_KEY", "not-for-errors")
     url = fake_server.url
     await fake_server.stop()
-    async with teacher(url, query={"key": "not-for-errors"}) as client:
+    async with teacher(url, query={"key": "env:QUERY_KEY"}) as client:
         why = await client.check()
     assert why is not None
     assert why.startswith(f"{url}: nobody answers (")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import os
 import random
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from overproof import api
 from overproof.clients.fake import FakeTeacher
 from overproof.clients.protocol import Capabilities
 from overproof.collect import session as session_module
@@ -17,7 +21,12 @@ from overproof.collect.asker import Progress
 from overproof.collect.collect import collect
 from overproof.collect.plan import plan
 from overproof.config.load import LoadedRecipe, load_recipe
-from overproof.errors import BudgetError, RunError, TooManyFailedError
+from overproof.errors import (
+    BudgetError,
+    RunError,
+    TeacherUnreachableError,
+    TooManyFailedError,
+)
 from overproof.records.dataset import DatasetManifest, read_gold, read_split
 from overproof.records.exchange import Completion, Outcome, Request
 from overproof.records.ledger import Ledger
@@ -47,6 +56,7 @@ examples_per_label = 1
 repeats = 10
 prior = "none"
 """
+OTHER = RECIPE + "[certificate]\nmargin = 0.2\n"
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "ne", "pu", "ra", "si", "to") for b in "bdfgkmnprs"]
 
 
@@ -121,14 +131,40 @@ def test_an_interrupted_collection_goes_on_where_it_was(
     assert 112 <= teacher.calls <= 112 + 2 * loaded.recipe.teacher.concurrency
 
 
-def test_identical_requests_are_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = RECIPE.replace("examples_per_label = 1", "rendering = 'words'")
-    loaded = make_recipe(tmp_path, text.replace("{{ option }}", "A. x"))
-    teacher = use(monkeypatch, FakeTeacher(labels=["agreement", "refusal"]))
-    asyncio.run(collect(loaded))
+@pytest.mark.parametrize("stop", ["cap", "interrupt", "terminate", "failure"])
+def test_answers_in_flight_are_kept_when_a_run_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    cap = "[budget]\nmax_calls = 30\n" if stop == "cap" else ""
+    loaded = make_recipe(tmp_path, RECIPE + cap)
+    teacher = use(monkeypatch, FakeTeacher(latency_s=0.01))
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the handler of the program"))
+    mine = signal.getsignal(signal.SIGTERM)
+
+    signals = {"interrupt": [signal.SIGINT], "terminate": [signal.SIGTERM]}.get(stop, [])
+
+    def changed(progress: Progress) -> None:
+        if progress.done == 20 and stop == "failure":
+            raise OSError("the terminal has gone")
+        if progress.calls == 30 and signals:
+            os.kill(os.getpid(), signals.pop())
+
+    expected = {"cap": BudgetError, "failure": OSError}.get(stop, KeyboardInterrupt)
+    try:
+        with pytest.raises(expected):
+            api.collect(loaded, changed)
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
     with Ledger.open(loaded.run_dir / "ledger.sqlite") as ledger:
-        keys = [exchange.request.key for exchange in ledger.exchanges()]
-    assert len(keys) == len(set(keys)) == teacher.calls
+        kept = [exchange.completion.outcome for exchange in ledger.exchanges()]
+        assert ledger.verify().ok
+    assert Outcome.FAILED not in kept
+    assert len(kept) == teacher.calls
+    assert 20 <= teacher.calls < 112
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    asyncio.run(collect(load_recipe(tmp_path)))
+    assert teacher.calls == 112
 
 
 def failing(share: int) -> FakeTeacher:
@@ -221,9 +257,72 @@ def test_a_cap_on_calls_stops_and_can_be_raised(
 
 
 def test_a_frozen_run_refuses_another_recipe(tmp_path: Path) -> None:
-    asyncio.run(collect(make_recipe(tmp_path)))
+    loaded = make_recipe(tmp_path)
+    asyncio.run(collect(loaded))
+    other = make_recipe(tmp_path, OTHER)
     with pytest.raises(RunError, match="another recipe"):
-        asyncio.run(collect(make_recipe(tmp_path, RECIPE + "[certificate]\nmargin = 0.2\n")))
+        asyncio.run(collect(other))
+    (loaded.run_dir / "resolved.json").unlink()
+    with pytest.raises(RunError, match="another recipe"):
+        asyncio.run(collect(other))
+
+
+def test_the_first_answer_freezes_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Completion(outcome=Outcome.FAILED, error="no")
+    loaded = make_recipe(tmp_path, RECIPE + "[budget]\nmax_calls = 1\n")
+    use(monkeypatch, FakeTeacher(answer=lambda _: failed))
+    with pytest.raises(BudgetError):
+        asyncio.run(collect(loaded))
+    with pytest.raises(RunError, match="another recipe"):
+        asyncio.run(collect(make_recipe(tmp_path, OTHER)))
+    use(monkeypatch, FakeTeacher())
+    again = make_recipe(tmp_path, RECIPE + "[budget]\nmax_calls = 1000\n")
+    asyncio.run(collect(again))  # caps may change
+    assert recipes_of(again) == [again.sha256]
+
+
+def test_until_something_is_collected_the_recipe_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = make_recipe(tmp_path)
+    asyncio.run(plan(loaded, probe=6))
+    assert not (loaded.run_dir / "resolved.json").exists()
+    assert recipes_of(loaded) == []
+
+    async def absent(_: Request) -> Completion:
+        raise TeacherUnreachableError("far", "nobody answers")
+
+    teacher = use(monkeypatch, FakeTeacher())
+    monkeypatch.setattr(teacher, "complete", absent)
+    with pytest.raises(TeacherUnreachableError):
+        asyncio.run(collect(loaded))
+    use(monkeypatch, FakeTeacher())
+    other = make_recipe(tmp_path, OTHER)
+    asyncio.run(collect(other))
+    assert recipes_of(other) == [loaded.sha256, other.sha256]
+
+
+def test_a_copied_ledger_takes_another_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = make_recipe(tmp_path)
+    asyncio.run(collect(loaded))
+    (tmp_path / "new").mkdir()
+    shutil.copy(loaded.run_dir / "ledger.sqlite", tmp_path / "new")
+    teacher = use(monkeypatch, FakeTeacher(model="fake"))
+    teacher.name = "another"
+    other = make_recipe(tmp_path, OTHER.replace('dir = "run"', 'dir = "new"'))
+    manifest = asyncio.run(collect(other))
+    assert teacher.calls == 0
+    assert manifest.provenance == {"fake@fake": 60}
+    assert recipes_of(other) == [loaded.sha256, other.sha256]
+
+
+def recipes_of(loaded: LoadedRecipe) -> list[str]:
+    with Ledger.open(loaded.run_dir / "ledger.sqlite") as ledger:
+        return [note["recipe_sha256"] for note in ledger.notes("recipe")]
 
 
 def test_a_changed_dataset_is_noticed(tmp_path: Path) -> None:
@@ -278,6 +377,10 @@ def test_the_prior_can_be_the_label_shares_of_the_examples(tmp_path: Path) -> No
     share = (pool.count("yes") + 1) / (len(pool) + 2)
     rows = read_split(dataset, "train")
     masses = [np.array(row.low) for row in rows]
-    bias = np.array(DatasetManifest.load(dataset).calibration.bias)
+    calibration = DatasetManifest.load(dataset).calibration
+    assert calibration.fitted_on == (
+        "training inputs; the prior from the gold labels of 20 examples"
+    )
+    bias = np.array(calibration.bias)
     corrected = [m * np.exp(bias) / (m * np.exp(bias)).sum() for m in masses]
     assert np.mean(corrected, axis=0)[0] == pytest.approx(share, abs=1e-3)

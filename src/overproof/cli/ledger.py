@@ -127,25 +127,54 @@ def cost(path: PathArgument = Path(), as_json: JsonOption = False) -> None:
 def erase(
     key: Annotated[str, typer.Argument(help="A key, the start of a key, or a row's number.")],
     path: PathArgument = Path(),
+    *,
     reason: Annotated[str, typer.Option(help="Why; stays in the ledger.")] = "on request",
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Also every other row that holds the same input.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase one request for good; a tombstone stays and `verify` stays green."""
+    """Erase one request for good; a tombstone stays and `verify` stays green.
+
+    Says which other rows, and which files of the run, hold the same input.
+    """
+    from overproof.records.ledger_traces import files_holding, rows_holding, texts_of
+
     with _open(path, write=True) as ledger:
-        rows = _rows_named(ledger, key)
+        named = _rows_named(ledger, key)
+        rows = [entry.seq for entry in named]
+        run = ledger.path.parent
+        texts = texts_of(named, run)
+        others = [seq for seq in rows_holding(ledger.entries(), texts) if seq not in rows]
+        if everywhere:
+            rows, others = [*rows, *others], []
         if not yes:
-            numbers = ", ".join(str(row.seq) for row in rows)
-            typer.confirm(f"Erase row {numbers} for good?", abort=True)
-        erased = sum(ledger.erase(row.seq, reason) for row in rows)
-        others = _same_prompt(ledger, rows)
+            if others:
+                typer.echo(
+                    f"the same input also stands in {_rows_in_words(others)}; "
+                    "--everywhere erases these too",
+                    err=True,
+                )
+            typer.confirm(f"Erase {_rows_in_words(rows)} for good?", abort=True)
+        erased = ledger.erase(rows, reason)
+        files = files_holding(run, texts)
     if as_json:
-        print(json.dumps({"erased": erased, "same_prompt": others}))
+        print(json.dumps({"erased": erased, "also_in_rows": others, "also_in_files": files}))
         return
-    print(f"erased {erased} row{'' if erased == 1 else 's'}; the text is gone from the ledger")
+    print(f"erased {_rows_in_words(rows)}: the text is gone from every byte of them")
     if others:
-        print("the same prompt also stands in: " + ", ".join(others))
+        print(
+            f"the same input also stands in {_rows_in_words(others)}: "
+            f"`ledger erase {others[0]} --everywhere` erases it there"
+        )
+    if files:
+        print(f"and in these files of {run}: {', '.join(files)}")
     print("datasets, exports and students made of it keep what they have: make them again")
+
+
+def _rows_in_words(rows: list[int]) -> str:
+    return f"row{'' if len(rows) == 1 else 's'} {', '.join(map(str, rows))}"
 
 
 def _open(path: Path, *, write: bool = False) -> Ledger:
@@ -176,15 +205,6 @@ def _rows_named(ledger: Ledger, name: str) -> list[Entry]:
             "`overproof ledger show` lists the rows",
         )
     return ledger.recorded(keys[0])
-
-
-def _same_prompt(ledger: Ledger, rows: list[Entry]) -> list[str]:
-    prompts = {row.exchange.request.messages for row in rows if row.exchange}
-    return [
-        f"row {entry.seq}"
-        for entry in ledger.entries()
-        if entry.exchange and entry.exchange.request.messages in prompts
-    ]
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

@@ -39,8 +39,7 @@ def _print(plan: Plan, console: Console) -> None:
         table.add_row("signal", f"{plan.signal}, labels as {plan.rendering}")
     if plan.ok:
         table.add_row("calls", f"{plan.calls:,} to make, {plan.cached:,} known to the ledger")
-        about = "" if plan.tokens_exact else "about "
-        table.add_row("tokens", f"{about}{plan.input_tokens:,} in, {plan.output_tokens:,} out")
+        table.add_row("tokens", f"about {plan.input_tokens:,} in, {plan.output_tokens:,} out")
         table.add_row("cost", "unknown: no price is known for this teacher"
                       if plan.cost_usd is None else f"${plan.cost_usd:,.2f}")  # fmt: skip
         if plan.seconds is not None:

@@ -85,7 +85,8 @@ class OpenAICompatibleTeacher:
         self._shown = f"{parts.scheme}://{where}{parts.path.rstrip('/')}"
         self._config = config
         self._policy = policy or RetryPolicy(max_attempts=config.max_attempts)
-        self._secrets = secrets.Mask(secrets.redaction_of(config) | (headers or {}))
+        self._values = secrets.redaction_of(config)
+        self._secrets = secrets.Mask(self._values | (headers or {}))
         self._headers = secrets.resolved(config.headers) | (headers or {})
         self._query = secrets.resolved(config.query)
         if (secret := secrets.key_of(config)) is not None:
@@ -156,7 +157,7 @@ class OpenAICompatibleTeacher:
             SecretError: the key was refused (401 or 403).
             TeacherUnreachableError: no attempt found anybody at the address.
         """
-        body = body_of(request, self._config)
+        body = body_of(request, self._config, self._values)
         completion, nobody_answered = await with_retries(
             lambda: self._attempt(body),
             self._policy,

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from overproof.clients.secrets import filled
 from overproof.config.recipe import TeacherConfig
 from overproof.records.exchange import Completion, Message, Request
 from overproof.records.openai_answers import completion_of_choice
@@ -26,10 +28,13 @@ class WireError(ValueError):
         super().__init__(f"expected {expected}")
 
 
-def body_of(request: Request, config: TeacherConfig) -> dict[str, Any]:
+def body_of(
+    request: Request, config: TeacherConfig, secrets: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Request body for this teacher: what it does not support is left out.
 
-    The recipe's ``body`` and then the request's own ``extra`` are merged over the rest.
+    The recipe's ``body`` and then the request's own ``extra`` are merged over the rest. Each
+    ``env:NAME`` in these two is replaced from ``secrets``; one in a message is only text.
     """
     asked = request.parameters
     body: dict[str, Any] = {
@@ -47,7 +52,8 @@ def body_of(request: Request, config: TeacherConfig) -> dict[str, Any]:
         body["stop"] = list(asked.stop)
     if asked.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": asked.top_logprobs}
-    return body | config.body | asked.extra
+    extra: dict[str, Any] = filled(config.body | asked.extra, secrets or {})
+    return body | extra
 
 
 def completion_of(raw: str) -> Completion:

@@ -1,21 +1,22 @@
 """Secrets: read from the environment by name, handed on to nothing but the wire.
 
-A recipe names the environment variable (``api_key_env``, or ``env:NAME`` as the value of a header
-or query parameter); the value is never written down.
+A recipe names the environment variable (``api_key_env``, or ``env:NAME`` as a value in ``headers``,
+``query`` or ``body``); the value is never written down.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from overproof.config.keys import ENV
 from overproof.config.recipe import TeacherConfig
 from overproof.errors import SecretError
 from overproof.records.redact import Redactor
 
-__all__ = ["Mask", "key_of", "redaction_of", "resolved"]
-
-PREFIX = "env:"
+__all__ = ["Mask", "filled", "key_of", "redaction_of", "resolved"]
 
 
 def redaction_of(config: TeacherConfig) -> dict[str, str]:
@@ -25,8 +26,7 @@ def redaction_of(config: TeacherConfig) -> dict[str, str]:
         SecretError: when a variable is missing, empty, or holds a line break.
     """
     names = [config.api_key_env] if config.api_key_env else []
-    for values in (config.headers, config.query):
-        names += [v.removeprefix(PREFIX) for v in values.values() if v.startswith(PREFIX)]
+    names += _variables([config.headers, config.query, config.body])
     return {name: _read(name) for name in names}
 
 
@@ -46,9 +46,25 @@ def resolved(values: dict[str, str]) -> dict[str, str]:
         SecretError: when a variable is missing, empty, or holds a line break.
     """
     return {
-        name: _read(value.removeprefix(PREFIX)) if value.startswith(PREFIX) else value
+        name: _read(value.removeprefix(ENV)) if value.startswith(ENV) else value
         for name, value in values.items()
     }
+
+
+def filled(value: Any, secrets: Mapping[str, str]) -> Any:
+    """A part of a request's body with each ``env:NAME`` in it replaced, at any depth.
+
+    Args:
+        value: JSON-like.
+        secrets: values by the names that the recipe gives; no other variable is looked up.
+    """
+    if isinstance(value, str) and value.startswith(ENV):
+        return secrets.get(value.removeprefix(ENV), value)
+    if isinstance(value, Mapping):
+        return {key: filled(item, secrets) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [filled(item, secrets) for item in value]
+    return value
 
 
 class Mask:
@@ -71,6 +87,15 @@ class Mask:
         for start, name in self._starts.items():
             masked = re.sub(rf"{re.escape(start)}\S*", f"[redacted:{name}]", masked)
         return masked
+
+
+def _variables(value: Any) -> Iterator[str]:
+    """Names of every ``env:NAME`` in a JSON-like value."""
+    if isinstance(value, str) and value.startswith(ENV):
+        yield value.removeprefix(ENV)
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _variables(item)
 
 
 def _read(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,14 +12,21 @@ from datetime import UTC, datetime
 from overproof.clients.pricing import cost_usd, price_of
 from overproof.clients.protocol import Teacher
 from overproof.clients.terms import TermsVerdict
+from overproof.collect.budget import Budget
 from overproof.config.recipe import Recipe
-from overproof.errors import BudgetError, TooManyFailedError
+from overproof.errors import LedgerError, TooManyFailedError
 from overproof.records.exchange import Completion, Exchange, Outcome, Request
 from overproof.records.ledger import Ledger
 
 __all__ = ["Asker", "Progress"]
 
 FAILURES_BEFORE_GIVING_UP = 20
+DRAIN_S = 15.0
+GIVEN_UP = Completion(
+    outcome=Outcome.FAILED, error="the run was stopped before the answer came; ask again"
+)
+# Statuses of 4xx that say "not now": whether anything was generated before is not known.
+NOT_NOW = frozenset({408, 409, 425, 429})
 
 
 @dataclass
@@ -35,6 +43,9 @@ class Progress:
 
 class Asker:
     """Answers requests from the ledger, else from the teacher, within the recipe's budget.
+
+    A request once sent lives apart from whoever asked: it is recorded even when its asker is
+    cancelled. ``drain`` waits for those in flight before ledger and teacher are closed.
 
     Args:
         recipe: for prices, terms and caps.
@@ -54,13 +65,14 @@ class Asker:
     ) -> None:
         self.progress = Progress()
         self.failures: list[tuple[str, str]] = []
+        self.budget = Budget(recipe, ledger.exchanges())
         self._recipe = recipe
         self._teacher = teacher
         self._ledger = ledger
         self._verdict = verdict
         self._changed = changed or (lambda _: None)
         self._price = price_of(recipe.teacher)
-        self._in_flight: dict[str, asyncio.Future[Completion]] = {}
+        self._in_flight: dict[str, asyncio.Task[Completion]] = {}
 
     async def ask(self, request: Request) -> Completion:
         """The completion of ``request``; identical requests in flight are sent once.
@@ -69,38 +81,82 @@ class Asker:
             BudgetError: the recipe's cap on calls or money is reached.
             TooManyFailedError: so many requests failed that ``max_failed`` cannot be kept.
         """
-        known = self._ledger.lookup(request.key)
-        if known is not None:
-            self.progress.cached += 1
-            return known.completion
-        waiting = self._in_flight.get(request.key)
-        if waiting is not None:
-            return await asyncio.shield(waiting)
-        self._check_budget()
-        self.progress.calls += 1
-        task = asyncio.ensure_future(self._send(request))
-        self._in_flight[request.key] = task
-        try:
-            return await task
-        finally:
-            self._in_flight.pop(request.key, None)
+        while True:
+            known = self._ledger.lookup(request.key)
+            if known is not None:
+                self.progress.cached += 1
+                return known.completion
+            task = self._in_flight.get(request.key) or self._start(request)
+            if task is not None:
+                return await asyncio.shield(task)
+            # The worst cases of those in flight fill the budget; what they really cost may not.
+            if not self._in_flight:
+                raise self.budget.exhausted(request)
+            await asyncio.wait(self._in_flight.values(), return_when=asyncio.FIRST_COMPLETED)
 
-    async def _send(self, request: Request) -> Completion:
-        completion = await self._teacher.complete(request)
-        cost = cost_usd(self._price, completion.usage) if completion.usage else None
-        if cost is None and completion.outcome is Outcome.FAILED:
-            cost = 0.0  # the server refused it: nothing was generated
-        await self._ledger.append(
-            Exchange(
-                request=request,
-                completion=completion,
-                teacher=self._teacher.name,
-                created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                cost_usd=cost,
-                licence=self._verdict.licence,
-                terms=self._verdict.terms,
-            )
+    async def drain(self, seconds: float = DRAIN_S) -> None:
+        """Wait so long for the answers in flight; the requests given up then are recorded too."""
+        try:
+            if self._in_flight:
+                await asyncio.wait(self._in_flight.values(), timeout=seconds)
+        finally:
+            late = list(self._in_flight.values())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _start(self, request: Request) -> asyncio.Task[Completion] | None:
+        """Send a request, ``None`` while the budget has no room for it."""
+        reserved = self.budget.reserve(request)
+        if reserved is None:
+            return None
+        self.progress.calls += 1
+        task = asyncio.create_task(self._send(request, reserved))
+        self._in_flight[request.key] = task
+
+        def landed(task: asyncio.Task[Completion]) -> None:
+            del self._in_flight[request.key]
+            if not task.cancelled():
+                task.exception()  # seen, also when its asker has gone
+
+        task.add_done_callback(landed)
+        return task
+
+    async def _send(self, request: Request, reserved: float) -> Completion:
+        try:
+            completion = await self._teacher.complete(request)
+        except asyncio.CancelledError:
+            # A second interrupt closes everything at once, the ledger perhaps first.
+            with contextlib.suppress(LedgerError):
+                self._ledger.submit(self._exchange(request, GIVEN_UP, self._cost(GIVEN_UP)))
+            raise
+        except Exception:
+            self.budget.release(reserved)
+            raise
+        cost = self._cost(completion)
+        self.budget.settle(reserved, cost)
+        await self._ledger.append(self._exchange(request, completion, cost))
+        self._count(request, completion, cost)
+        return completion
+
+    def _exchange(self, request: Request, completion: Completion, cost: float | None) -> Exchange:
+        return Exchange(
+            request=request,
+            completion=completion,
+            teacher=self._teacher.name,
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            cost_usd=cost,
+            licence=self._verdict.licence,
+            terms=self._verdict.terms,
         )
+
+    def _cost(self, completion: Completion) -> float | None:
+        """US dollars; ``None`` where something may have been generated that nobody counted."""
+        if completion.usage is None and _is_rejected(completion):
+            return 0.0
+        return cost_usd(self._price, completion.usage)
+
+    def _count(self, request: Request, completion: Completion, cost: float | None) -> None:
         progress = self.progress
         progress.outcomes[completion.outcome] += 1
         total = progress.cost_usd
@@ -109,30 +165,6 @@ class Asker:
         if completion.outcome in (Outcome.FAILED, Outcome.MALFORMED):
             self.failures.append((request.key, completion.error or completion.outcome.value))
             self._give_up_early()
-        return completion
-
-    def _check_budget(self) -> None:
-        budget, progress = self._recipe.budget, self.progress
-        if budget.max_calls is not None and progress.calls >= budget.max_calls:
-            raise BudgetError(
-                f"budget.max_calls = {budget.max_calls}",
-                f"is reached with {progress.done} of {progress.total} inputs answered",
-                "raise it and run the same command again: every answer so far is in the ledger",
-            )
-        if budget.max_cost_usd is None:
-            return
-        if progress.cost_usd is None:
-            raise BudgetError(
-                f"budget.max_cost_usd = {budget.max_cost_usd}",
-                "cannot be kept: the teacher's price or token usage is unknown",
-                "state the price in [teacher.price], or remove the cap",
-            )
-        if progress.cost_usd >= budget.max_cost_usd:
-            raise BudgetError(
-                f"budget.max_cost_usd = {budget.max_cost_usd}",
-                f"is reached with {progress.done} of {progress.total} inputs answered",
-                "raise it and run the same command again: every answer so far is in the ledger",
-            )
 
     def _give_up_early(self) -> None:
         allowed = max(
@@ -145,3 +177,14 @@ class Asker:
                 f"the last one: {self.failures[-1][1]}",
                 "mend the cause and run the same command again: every answer so far is kept",
             )
+
+
+def _is_rejected(completion: Completion) -> bool:
+    """Whether the server refused the request as it stands, so that nothing was generated."""
+    status = completion.status
+    return (
+        completion.outcome is Outcome.FAILED
+        and status is not None
+        and 400 <= status < 500
+        and status not in NOT_NOW
+    )

@@ -1,10 +1,11 @@
-"""Calibrating a teacher without gold: prior correction and temperature, then frozen.
+"""Calibrating a teacher on training inputs without gold: prior correction, temperature.
 
 A small teacher favours some labels whatever it is asked. *Prior correction* (batch calibration,
 arXiv 2309.17249, carried to its fixed point) finds one bias a label so that the mean of the
 corrected distributions over the training inputs is the recipe's prior. *Temperature* is then the
 one that best predicts the teacher's own second answer on training inputs asked twice.
-Neither sees a gold label, nor any input of the tune or test pool.
+Neither sees any input of the tune or test pool. The gold labels of the examples pool may set the
+prior (``prior = "examples"``); no other gold label is seen.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def fit_calibration(
     points: NDArray[np.float64],
     prior: NDArray[np.float64] | None,
     second: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None,
+    *,
+    fitted_on: str = "training inputs, no gold",
 ) -> TeacherCalibration:
     """Fit on training inputs.
 
@@ -65,6 +68,7 @@ def fit_calibration(
         prior: shares of the labels to assume, ``None`` for no prior correction.
         second: masses of shape (m, labels) of inputs asked twice, and the label (index) that the
             second asking chose, made with the same bias.
+        fitted_on: what the inputs and the prior are, in words.
 
     Returns:
         The frozen calibration.
@@ -82,7 +86,7 @@ def fit_calibration(
         bias=tuple(float(b) for b in bias),
         temperature=temperature,
         method=method,
-        fitted_on="training inputs, no gold",
+        fitted_on=fitted_on,
         n=len(points),
         n_repeats=repeats,
     )

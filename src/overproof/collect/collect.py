@@ -9,7 +9,7 @@ from typing import Protocol
 
 from overproof.collect.asker import Progress
 from overproof.collect.freeze import Answers, Facts, freeze, write_failed
-from overproof.collect.from_ledger import LedgerQuestioner
+from overproof.collect.from_ledger import LedgerQuestioner, imported_terms
 from overproof.collect.inputs import InputItem
 from overproof.collect.session import Pools, Session, open_ledger, open_session, read_pools
 from overproof.collect.signal import LabelAnswer
@@ -44,24 +44,51 @@ async def collect(loaded: LoadedRecipe, changed: Changed | None = None) -> Datas
         OverproofError: see ``open_session``, ``Asker`` and ``Ledger``.
     """
     paths = RunPaths(loaded.run_dir)
-    recipe = loaded.recipe
-    paths.freeze(loaded.sha256, recipe.model_dump(mode="json"))
+    paths.check_recipe(loaded.sha256)
     if (paths.dataset / "manifest.json").exists():
-        return DatasetManifest.load(paths.dataset)
+        manifest = DatasetManifest.load(paths.dataset)
+        paths.check_dataset(manifest, loaded.sha256)
+        return manifest
     with open_ledger(loaded) as ledger:
+        paths.check_recipe(loaded.sha256, lambda: _begun(ledger))
         pools = read_pools(loaded, ledger)
-        terms = recipe.teacher.terms
-        if terms.training == "attested" and not any(ledger.notes("attestation")):
-            ledger.note("attestation", {"teacher": recipe.teacher.model, **terms.model_dump()})
-        if recipe.teacher.kind == "ledger":
+        if loaded.recipe.teacher.kind == "ledger":
             answers, facts = await _from_ledger(loaded, ledger, pools)
         else:
             async with open_session(loaded, ledger, pools, changed) as session:
+                _freeze_recipe(loaded, ledger)
                 answers = await _ask_all(session, changed)
                 facts = _facts(session, answers)
     write_failed(paths.failed, pools.splits, answers)
     _check_failures(loaded, answers)
     return freeze(loaded, pools.inputs, pools.splits, answers, facts)
+
+
+def _begun(ledger: Ledger) -> bool:
+    """Whether anything was collected since a recipe was last recorded in the ledger.
+
+    What came before, in the ledger of another run, decides nothing here.
+    """
+    begun = False
+    for entry in ledger.entries():
+        if (entry.content or {}).get("note") == "recipe":
+            begun = False
+        elif entry.exchange is not None:
+            begun = begun or entry.exchange.source == "collected"
+    return begun
+
+
+def _freeze_recipe(loaded: LoadedRecipe, ledger: Ledger) -> None:
+    """Record the recipe, in the run and in the chain, right before the first question."""
+    recipe, terms = loaded.recipe, loaded.recipe.teacher.terms
+    RunPaths(loaded.run_dir).freeze(
+        loaded.sha256, recipe.model_dump(mode="json"), lambda: _begun(ledger)
+    )
+    noted = [note["recipe_sha256"] for note in ledger.notes("recipe")]
+    if noted[-1:] != [loaded.sha256]:
+        ledger.note("recipe", {"recipe_sha256": loaded.sha256})
+    if terms.training == "attested" and not any(ledger.notes("attestation")):
+        ledger.note("attestation", {"teacher": recipe.teacher.model, **terms.model_dump()})
 
 
 async def _ask_all(session: Session, changed: Changed | None) -> Answers:
@@ -112,34 +139,45 @@ async def _all_or_first_error(work: Sequence[Awaitable[None]]) -> None:
 
 async def _from_ledger(loaded: LoadedRecipe, ledger: Ledger, pools: Pools) -> tuple[Answers, Facts]:
     recipe = loaded.recipe
+    terms = imported_terms(ledger.exchanges(), recipe.teacher)
+    _freeze_recipe(loaded, ledger)
     questioner = LedgerQuestioner(ledger.exchanges(), recipe.task.labels)
     items = [*pools.splits.train, *pools.splits.tune, *pools.splits.test]
-    first = await _ask_each(questioner, items, 1, lambda: None)
-    sources = Counter(e.teacher for e in ledger.exchanges() if e.source.startswith("imported:"))
-    main = sources.most_common(1)[0][0] if sources else recipe.teacher.model
-    teacher = {
-        "name": main,
-        "model": recipe.teacher.model,
-        "licence": recipe.teacher.terms.licence,
-        "terms": recipe.teacher.terms.training,
-        "attestation": recipe.teacher.terms.attestation,
-    }
+    answers = Answers(first=await _ask_each(questioner, items, 1, lambda: None))
+    provenance = _provenance(ledger, pools, answers)
     facts = Facts(
         rendering="words",
         from_logprobs=False,
         second_asking="none: the answers were imported",
-        provenance=dict(sources),
-        teacher=teacher,
+        provenance=provenance,
+        teacher={
+            "name": max(
+                provenance, key=lambda name: provenance[name], default=recipe.teacher.model
+            ),
+            "model": recipe.teacher.model,
+            "licence": terms.licence,
+            "terms": terms.terms,
+            "attestation": recipe.teacher.terms.attestation,
+        },
         notes=("all answers were imported; no teacher was asked",),
     )
-    return Answers(first=first), facts
+    return answers, facts
+
+
+def _provenance(ledger: Ledger, pools: Pools, answers: Answers) -> dict[str, int]:
+    """Training rows by who answered them, which an earlier run's ledger may say otherwise."""
+    counts: Counter[str] = Counter()
+    for item in pools.splits.train:
+        answer = answers.first[item.item]
+        if answer.outcome is Outcome.ANSWERED:
+            key = answer.request_keys[0]
+            exchange = ledger.lookup(key) or ledger.recorded(key)[-1].exchange
+            counts[exchange.teacher if exchange else "erased"] += 1
+    return dict(counts)
 
 
 def _facts(session: Session, answers: Answers) -> Facts:
     recipe = session.recipe
-    trained_on = sum(
-        answers.first[item.item].outcome is Outcome.ANSWERED for item in session.pools.splits.train
-    )
     again = session.second_prompter.varies()
     if not session.signal.top_logprobs:
         again = "fresh votes" if again == "the same prompt again" else f"fresh votes, {again}"
@@ -147,7 +185,7 @@ def _facts(session: Session, answers: Answers) -> Facts:
         rendering=session.signal.rendering,
         from_logprobs=bool(session.signal.top_logprobs),
         second_asking=again,
-        provenance={session.teacher.name: trained_on},
+        provenance=_provenance(session.ledger, session.pools, answers),
         teacher={
             "name": session.teacher.name,
             "model": session.teacher.model,

@@ -118,7 +118,11 @@ def _calibrate(
     if twice:
         again = log_masses(np.array([answers.second[item].point for item in twice])) + bias
         second = (np.array([answers.first[item].point for item in twice]), again.argmax(axis=1))
-    return fit_calibration(points, prior, second)
+    fitted_on = "training inputs, no gold"
+    if prior is not None and recipe.task.prior == "examples":
+        n = len(splits.examples)
+        fitted_on = f"training inputs; the prior from the gold labels of {n} examples"
+    return fit_calibration(points, prior, second, fitted_on=fitted_on)
 
 
 def _prior(recipe: Recipe, splits: Splits) -> NDArray[np.float64] | None:

@@ -6,13 +6,53 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from overproof.clients.terms import TermsVerdict, check_terms
 from overproof.collect.inputs import last_user_text
 from overproof.collect.labels import parse_answer
 from overproof.collect.signal import LabelAnswer
+from overproof.config.recipe import TeacherConfig
+from overproof.errors import TermsError
 from overproof.records.exchange import Completion, Exchange, Outcome
 from overproof.records.hashing import text_hash
 
-__all__ = ["LedgerQuestioner"]
+__all__ = ["LedgerQuestioner", "imported_terms"]
+
+PERMITTED = ("allowed", "attested")
+
+
+def imported_terms(exchanges: Iterable[Exchange], config: TeacherConfig) -> TermsVerdict:
+    """Licence and terms of the imported answers, if a model may be trained on all of them.
+
+    What a log leaves open, or forbids, the recipe's ``[teacher.terms]`` may settle.
+
+    Raises:
+        TermsError: neither the log nor the recipe says that they may train a model.
+    """
+    licences: dict[str, None] = {}
+    terms: dict[str, None] = {}
+    verdict = check_terms(config)
+    for exchange in exchanges:
+        if not exchange.source.startswith("imported:"):
+            continue
+        said = exchange.terms.strip()
+        if said.casefold().startswith(PERMITTED):
+            terms[said] = None
+        elif config.terms.training in PERMITTED:
+            terms[verdict.terms if said == "unknown" else f"{said}; {verdict.terms}"] = None
+        else:
+            raise TermsError(
+                f"{exchange.source.removeprefix('imported:')} (answers of {exchange.teacher})",
+                "nobody has said that these answers may train a model: the terms that were "
+                f"imported with them are {said!r}",
+                "read the teacher's terms, then write under [teacher.terms] either training = "
+                '"allowed" with licence and url, or training = "attested" with attestation = "the '
+                'right you hold"; or import the log into a new ledger with `--terms allowed`',
+            )
+        unsaid = exchange.licence == "unknown"
+        licences[config.terms.licence if unsaid else exchange.licence] = None
+    return verdict.model_copy(
+        update={"licence": "; ".join(licences) or "unknown", "terms": "; ".join(terms)}
+    )
 
 
 class LedgerQuestioner:

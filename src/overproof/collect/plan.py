@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from overproof.clients.pricing import cost_usd, price_of
+from overproof.collect.from_ledger import imported_terms
 from overproof.collect.inputs import InputItem
 from overproof.collect.session import (
     Session,
@@ -20,8 +21,10 @@ from overproof.collect.session import (
 )
 from overproof.collect.signal import LabelAnswer
 from overproof.config.load import LoadedRecipe
-from overproof.errors import OverproofError
+from overproof.config.recipe import Recipe
+from overproof.errors import OverproofError, TermsError
 from overproof.records.exchange import Outcome, Record, Usage
+from overproof.records.ledger import Ledger
 from overproof.stats.power import items_needed, non_inferiority_power
 
 __all__ = ["Plan", "plan"]
@@ -33,10 +36,11 @@ class Plan(Record):
     """What collecting under a recipe will take.
 
     ``problems`` are reasons why it cannot run; ``notes`` are worth knowing. ``calls`` are those
-    still to make, ``cached`` those the ledger answers already. Tokens are estimates unless
-    ``tokens_exact``. ``cost_usd`` is ``None`` where the price is unknown, ``seconds`` where the
-    speed of the teacher is. ``power`` is that of the non-inferiority test, ``n_needed`` the test
-    inputs that the recipe's power would take; ``underpowered`` compares them.
+    still to make, ``cached`` those the ledger answers already; where inputs were probed, an input
+    is taken to need as many calls as those did. Tokens are always estimates. ``cost_usd`` is
+    ``None`` where the price is unknown, ``seconds`` where the speed of the teacher is. ``power`` is
+    that of the non-inferiority test, ``n_needed`` the test inputs that the recipe's power would
+    take; ``underpowered`` compares them.
     """
 
     ok: bool
@@ -50,7 +54,6 @@ class Plan(Record):
     cached: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    tokens_exact: bool = False
     cost_usd: float | None = None
     seconds: float | None = None
     probed: int = 0
@@ -91,17 +94,40 @@ async def plan(loaded: LoadedRecipe, probe: int = 0) -> Plan:
             },
         }
         if recipe.teacher.kind == "ledger":
-            return Plan(ok=True, teacher="the ledger", signal="imported answers", cost_usd=0.0,
-                        rendering="words", notes=notes, **proof)  # fmt: skip
+            return _of_imported(recipe, ledger, proof, notes)
         in_vain: str | None = None
         try:
             async with open_teacher(loaded) as teacher:
                 in_vain = await teacher.check()
                 session = await session_with(teacher, loaded, ledger, pools)
-                return await _with_session(session, proof, notes, probe, in_vain)
+                try:
+                    return await _with_session(session, proof, notes, probe, in_vain)
+                finally:
+                    await session.asker.drain()
         except OverproofError as error:
             # What a teacher lacks that did not answer is unknown, so silence goes first.
             return Plan(ok=False, problems=(in_vain or str(error),), notes=notes, **proof)
+
+
+def _of_imported(
+    recipe: Recipe, ledger: Ledger, proof: dict[str, Any], notes: tuple[str, ...]
+) -> Plan:
+    """Nobody is asked: what is left to decide is whether the answers may be used."""
+    problems: tuple[str, ...] = ()
+    try:
+        imported_terms(ledger.exchanges(), recipe.teacher)
+    except TermsError as error:
+        problems = (str(error),)
+    return Plan(
+        ok=not problems,
+        problems=problems,
+        teacher="the ledger",
+        signal="imported answers",
+        cost_usd=0.0,
+        rendering="words",
+        notes=notes,
+        **proof,
+    )
 
 
 async def _with_session(
@@ -115,11 +141,12 @@ async def _with_session(
     first = [*splits.train, *splits.tune, *splits.test]
     repeats = recipe.task.repeats
     second = [*splits.train[:repeats], *splits.test[:repeats]]
-    per_input = 1 if session.signal.top_logprobs else recipe.task.samples
+    roots = 1 if session.signal.top_logprobs else recipe.task.samples
     cached = _cached(session, first, second)
     seconds, answers = await _probe(session, splits.train[:probe])
-    calls = per_input * (len(first) + len(second)) - cached
-    tokens, exact = await _tokens_a_call(session, [*splits.train[:8], *splits.test[:8]])
+    per_input = sum(len(a.request_keys) for a in answers) / len(answers) if answers else roots
+    calls = round(per_input * (len(first) + len(second) - cached / roots))
+    tokens = await _tokens_a_call(session, [*splits.train[:8], *splits.test[:8]])
     usage = Usage(
         input_tokens=round(tokens * calls),
         output_tokens=calls * (1 if session.signal.top_logprobs else 4),
@@ -128,6 +155,8 @@ async def _with_session(
     problems: tuple[str, ...] = ()
     if in_vain and calls:
         problems = (in_vain,)
+    elif session.asker.budget.problem and calls:
+        problems = (str(session.asker.budget.problem),)
     elif in_vain:
         notes = (*notes, f"the ledger has every answer, so this does no harm: {in_vain}")
     if answers and not answered:
@@ -146,7 +175,6 @@ async def _with_session(
         cached=cached,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
-        tokens_exact=exact,
         cost_usd=cost_usd(price_of(recipe.teacher), usage),
         seconds=None if seconds is None else seconds * calls,
         probed=len(answers),
@@ -192,12 +220,14 @@ async def _probe(
     return (spent / calls if calls else None), answers
 
 
-async def _tokens_a_call(session: Session, items: Sequence[InputItem]) -> tuple[float, bool]:
-    """Mean prompt tokens: counted where the teacher tokenises, else four characters a token."""
-    counts, exact = [], True
+async def _tokens_a_call(session: Session, items: Sequence[InputItem]) -> float:
+    """Mean prompt tokens, about: the template's own tokens are not seen from here.
+
+    Counted where the teacher tokenises, else four characters a token.
+    """
+    counts = []
     for item in items:
         text = "\n".join(message.content for message in session.prompter.messages(item.text))
         pieces = await session.teacher.tokenize(text)
-        exact = exact and pieces is not None
         counts.append(len(pieces) if pieces is not None else len(text) / CHARACTERS_A_TOKEN)
-    return (sum(counts) / len(counts) if counts else 0.0), exact
+    return sum(counts) / len(counts) if counts else 0.0

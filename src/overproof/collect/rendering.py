@@ -35,12 +35,8 @@ async def choose_signal(recipe: Recipe, teacher: Teacher) -> Signal:
     """
     task, can = recipe.task, teacher.capabilities
     top = min(task.top_logprobs, can.top_logprobs)
-    if task.top_logprobs and not can.top_logprobs and not can.temperature and task.samples > 1:
-        raise CapabilityError(
-            f"teacher {teacher.name}",
-            "offers neither log-probs nor a temperature, so its votes would all be the same",
-            "set [task] top_logprobs = 0 and samples = 1 (hard labels)",
-        )
+    if not top and task.samples > 1:
+        _check_votes_differ(recipe, teacher)
     if task.rendering == "letters" and len(task.labels) > MOST_LETTERS:
         raise CapabilityError(
             "task.rendering = 'letters'",
@@ -70,6 +66,25 @@ async def choose_signal(recipe: Recipe, teacher: Teacher) -> Signal:
             "labels it does not show are known up to an interval"
         )
     return Signal(rendering, top, can.assistant_prefill, can.seed, tuple(notes))
+
+
+def _check_votes_differ(recipe: Recipe, teacher: Teacher) -> None:
+    """Refuse to pay for several votes that would all be the same."""
+    way_out = "set [task] top_logprobs = 0 and samples = 1 (hard labels)"
+    if not teacher.capabilities.temperature:
+        asked = bool(recipe.task.top_logprobs)
+        lacks = "neither log-probs nor a temperature" if asked else "no temperature"
+        raise CapabilityError(
+            f"teacher {teacher.name}",
+            f"offers {lacks}, so its votes would all be the same",
+            way_out,
+        )
+    if recipe.task.temperature == 0:
+        raise CapabilityError(
+            "task.temperature = 0",
+            f"at this temperature all {recipe.task.samples} votes would be the same",
+            f"raise it, or {way_out}",
+        )
 
 
 async def _letters_are_tokens(teacher: Teacher, count: int) -> bool:

@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+LONGEST = 5
+"""Inputs whose prompts are counted in tokens before anything is spent."""
+
+
 @dataclass(frozen=True)
 class Pools:
     """The inputs of a recipe and their split."""
@@ -115,7 +119,11 @@ async def open_session(
         TeacherUnreachableError: nobody answers.
     """
     async with open_teacher(loaded) as teacher:
-        yield await session_with(teacher, loaded, ledger, pools, changed)
+        session = await session_with(teacher, loaded, ledger, pools, changed)
+        try:
+            yield session
+        finally:
+            await session.asker.drain()
 
 
 @asynccontextmanager
@@ -150,7 +158,7 @@ async def session_with(
     examples = choose_examples(pools.splits.examples, recipe.task)
     signal = await choose_signal(recipe, teacher)
     prompter = Prompter(recipe.task, signal.rendering, examples)
-    await _check_context(prompter, pools, teacher)
+    await _check_context(prompter, pools, teacher, loaded)
     return Session(
         recipe=recipe,
         pools=pools,
@@ -164,20 +172,29 @@ async def session_with(
     )
 
 
-async def _check_context(prompter: Prompter, pools: Pools, teacher: Teacher) -> None:
-    """Refuse, before anything is spent, an input that does not fit into the teacher's context."""
+async def _check_context(
+    prompter: Prompter, pools: Pools, teacher: Teacher, loaded: LoadedRecipe
+) -> None:
+    """Refuse, before anything is spent, an input that does not fit into the teacher's context.
+
+    More characters are not always more tokens, so several of the longest inputs are counted.
+    """
     limit = teacher.capabilities.context_length
+    if limit is None:
+        return
     splits = pools.splits
-    items = [*splits.train, *splits.tune, *splits.test]
-    if limit is None or not items:
-        return
-    longest = max(items, key=lambda item: len(item.text))
-    text = "\n".join(message.content for message in prompter.messages(longest.text))
-    tokens = await teacher.tokenize(text)
-    if tokens is None or len(tokens) < limit:
-        return
-    raise CapabilityError(
-        f"{pools.inputs.source}: row {longest.row}",
-        f"its prompt has {len(tokens)} tokens, more than the teacher's context of {limit}",
-        "shorten or remove such inputs, show fewer examples, or use a teacher with more context",
-    )
+    tested = str(loaded.test_file or pools.inputs.source)
+    items = [(item, pools.inputs.source) for item in [*splits.train, *splits.tune]]
+    items += [(item, tested) for item in splits.test]
+    for item, file in sorted(items, key=lambda pair: -len(pair[0].text))[:LONGEST]:
+        text = "\n".join(message.content for message in prompter.messages(item.text))
+        tokens = await teacher.tokenize(text)
+        if tokens is None:
+            return
+        if len(tokens) >= limit:
+            raise CapabilityError(
+                f"{file}: row {item.row}",
+                f"its prompt has {len(tokens)} tokens, more than the teacher's context of {limit}",
+                "shorten or remove such inputs, show fewer examples, or use a teacher with more "
+                "context",
+            )

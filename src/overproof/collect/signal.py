@@ -65,6 +65,7 @@ class Questioner:
     ) -> None:
         self._task = recipe.task
         self._model = model
+        self._body = recipe.teacher.body  # it changes answers, so it is part of their address
         self._seed = recipe.run.seed if seeds else None
         self._asker = asker
         self._prompter = prompter
@@ -72,7 +73,9 @@ class Questioner:
         self._can_prefill = can_prefill
         self._first_sample = first_sample
         self._fold = prompter.rendering == "words"
-        self._trie = LabelTrie(prompter.answers, fold=self._fold)
+        self._trie = LabelTrie(
+            prompter.answers, fold=self._fold, follow_all=self._task.follow == "all"
+        )
 
     async def ask(self, text: str) -> LabelAnswer:
         """The label distribution of one input."""
@@ -89,7 +92,9 @@ class Questioner:
         return Request(
             model=self._model,
             messages=self._prompter.messages(text, prefill),
-            parameters=Parameters(max_tokens=1, temperature=0.0, top_logprobs=self._top),
+            parameters=Parameters(
+                max_tokens=1, temperature=0.0, top_logprobs=self._top, extra=self._body
+            ),
             sample=self._first_sample,
         )
 
@@ -101,6 +106,7 @@ class Questioner:
                 max_tokens=self._task.max_tokens,
                 temperature=self._task.temperature,
                 seed=None if self._seed is None else self._seed + sample,
+                extra=self._body,
             ),
             sample=sample,
         )
@@ -121,7 +127,7 @@ class Questioner:
         mass = await self._trie.score(ask_top)
         if mass is None:
             return self._nothing(_outcome_without_logprobs(last[0]), keys, last[0].error or "")
-        if mass.low.sum() < LEAST_MASS:
+        if mass.point.sum() < LEAST_MASS:
             said = last[0].text.strip() or "(nothing)"
             return self._nothing(Outcome.MALFORMED, keys, f"names none of the labels: {said!r}")
         return LabelAnswer(Outcome.ANSWERED, mass.low, mass.high, mass.point, tuple(keys))

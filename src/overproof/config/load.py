@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from overproof.config.keys import hidden
 from overproof.config.recipe import Recipe
 from overproof.errors import ConfigError
 from overproof.records.hashing import content_hash
@@ -95,7 +96,10 @@ def parse_recipe(text: str, name: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise _explain(error, text, name) from error
+        mistake = _explain(error, text, name)
+    # Raised out here: the library's error holds the values of the recipe, and a traceback or a
+    # report of it would print a secret that stood among them.
+    raise mistake
 
 
 def _explain(error: ValidationError, text: str, name: str) -> ConfigError:
@@ -117,11 +121,11 @@ def _explain(error: ValidationError, text: str, name: str) -> ConfigError:
         nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         section = ".".join(location[:-1]) or "a recipe"
         way_out = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-        return ConfigError(where, f"unknown key {location[-1]!r} in {section}", way_out)
+        return ConfigError(where, f"unknown key {hidden(location[-1])!r} in {section}", way_out)
     if first["type"] == "missing":
         return ConfigError(where, f"{dotted} is missing", _describe(location))
     prefix = f"{dotted}: " if dotted and not reason.startswith(dotted) else ""
-    return ConfigError(where, prefix + reason)
+    return ConfigError(where, hidden(prefix + reason))
 
 
 def _describe(location: list[str]) -> str:

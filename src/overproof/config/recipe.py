@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from overproof.config.keys import check_variable, hidden, literal_secret, looks_like_a_key
 
 __all__ = [
     "BudgetConfig",
@@ -31,7 +39,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """A section of a recipe: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A misplaced key must not be repeated by the error that refuses it.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class RunConfig(Section):
@@ -70,6 +79,13 @@ class TermsConfig(Section):
         return self
 
 
+def _named_instead(what: str, name: str) -> str:
+    return hidden(
+        f"{what} looks like a secret: write {name} = 'env:VARIABLE' and put the value into that "
+        "environment variable"
+    )
+
+
 class TeacherConfig(Section):
     """``[teacher]``: who is asked, and how.
 
@@ -77,7 +93,8 @@ class TeacherConfig(Section):
     ``overproof models list`` shows, or a path to a GGUF file), ``openai`` (any OpenAI-compatible
     ``base_url``), ``ledger`` (no teacher: only answers imported or collected before), or ``fake``
     (a deterministic stand-in for trying things out; its answers mean nothing).
-    ``headers`` and ``query`` values of the form ``env:NAME`` are read from the environment.
+    ``headers``, ``query`` and ``body`` values of the form ``env:NAME`` are read from the
+    environment; ``api_key_env`` is the name of the key's variable. A secret itself is refused.
     """
 
     kind: Literal["embedded", "openai", "ledger", "fake"]
@@ -103,24 +120,55 @@ class TeacherConfig(Section):
     price: PriceConfig = PriceConfig()
     terms: TermsConfig = TermsConfig()
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        if name is not None:
+            check_variable(name)
+        return name
+
     @field_validator("headers")
     @classmethod
-    def _no_literal_secrets(cls, headers: dict[str, str]) -> dict[str, str]:
-        secret = ("authorization", "key", "token", "secret", "cookie", "password")
+    def _no_secret_header(cls, headers: dict[str, str]) -> dict[str, str]:
+        secret = ("auth", "cookie", "key", "password", "secret", "token")
         for name, value in headers.items():
             if any(word in name.lower() for word in secret) and not value.startswith("env:"):
-                raise ValueError(
-                    f"header {name} looks like a secret: write {name} = 'env:VARIABLE' "
-                    "and put the value into that environment variable"
-                )
+                raise ValueError(_named_instead(f"header {name}", name))
         return headers
+
+    @field_validator("headers", "query", "body")
+    @classmethod
+    def _no_literal_secrets(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if (place := literal_secret(values)) is not None:
+            raise ValueError(_named_instead(place, place.split(".")[-1]))
+        return values
 
     @field_validator("base_url")
     @classmethod
-    def _no_password_in_url(cls, url: str | None) -> str | None:
+    def _no_secret_in_url(cls, url: str | None) -> str | None:
         if url and "@" in url.split("://", 1)[-1].split("/", 1)[0]:
             raise ValueError("holds a user or password: name the key's variable in api_key_env")
         return url
+
+    @field_validator("base_url", "path")
+    @classmethod
+    def _no_query_in_url(cls, url: str | None) -> str | None:
+        if url and ("?" in url or "#" in url):
+            raise ValueError(
+                "holds a query string: write its parameters into [teacher.query], a secret one as "
+                "'env:VARIABLE'"
+            )
+        return url
+
+    @field_validator("model", "base_url", "path", "api_key_header")
+    @classmethod
+    def _is_no_key(cls, text: str | None) -> str | None:
+        if text and looks_like_a_key(text):
+            raise ValueError(
+                "holds what looks like an API key: put the key into an environment variable and "
+                "name that variable in api_key_env"
+            )
+        return text
 
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> Self:
@@ -160,7 +208,8 @@ class TaskConfig(Section):
     stands for itself). ``system`` and ``prompt`` are sandboxed Jinja2 templates over ``input``,
     ``labels`` and ``options``. ``rendering``: ``letters`` (A, B, C ...), ``words`` (whole labels,
     scored along a trie of their tokens), or ``auto``: letters where each is one token of the
-    teacher's, else words. ``samples`` are the votes where the teacher has no log-probs.
+    teacher's, else words. ``follow``: whether only ``ambiguous`` beginnings of an answer are asked
+    to go on, or ``all``: exact for labels of several tokens too, at more calls. ``samples`` are the votes where the teacher has no log-probs.
     ``repeats`` inputs of the training and of the test pool are asked a second time.
     ``prior`` is what the mean answer over the training inputs is corrected to: ``uniform``, the
     label shares of the ``examples`` pool (whose gold the prompt may show anyway), a table of
@@ -173,6 +222,7 @@ class TaskConfig(Section):
     prompt: str = "{{ input }}"
     examples_per_label: int = Field(default=0, ge=0)
     rendering: Literal["auto", "letters", "words"] = "auto"
+    follow: Literal["ambiguous", "all"] = "ambiguous"
     top_logprobs: int = Field(default=20, ge=0, le=200)
     samples: int = Field(default=5, ge=1)
     temperature: float = Field(default=1.0, ge=0)

@@ -2,7 +2,8 @@
 
 ``RUN/looks.jsonl`` holds one object a line: the number of the look, when, what, the hashes of the
 dataset and of the students, the look that it repeats (same dataset, same students) if any, and the
-verdict once there is one.
+verdict once there is one. Every look is also chained into the run's ledger, so that the looks go
+along when the ledger is copied to a new run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from overproof.errors import DataError
 from overproof.records.files import write_atomically
 from overproof.records.hashing import content_hash, file_sha256
 
-__all__ = ["distinct_looks", "log_look", "note_verdict", "read_looks"]
+__all__ = ["CHAINED", "Look", "distinct_looks", "log_look", "note_verdict", "read_looks"]
 
 Look = dict[str, Any]
+CHAINED = ("when", "what", "dataset", "students")
+"""Fields of a look that its note in the ledger holds."""
 FILES = ("student.json", "model.safetensors", "model.onnx", "tokenizer.json")
 
 
@@ -48,7 +51,9 @@ def read_looks(path: Path) -> list[Look]:
     return looks
 
 
-def log_look(path: Path, *, now: str, dataset: Path, students: Path) -> list[Look]:
+def log_look(
+    path: Path, *, now: str, dataset: Path, students: Path, chained: Sequence[Look] = ()
+) -> list[Look]:
     """Log a look before its result is shown, and return all looks, this one last.
 
     Args:
@@ -56,28 +61,48 @@ def log_look(path: Path, *, now: str, dataset: Path, students: Path) -> list[Loo
         now: ISO 8601, UTC.
         dataset: the frozen dataset's directory.
         students: the directory of the students' directories.
+        chained: the ledger's notes of looks; those that the log lacks are taken into it.
     """
-    looks = read_looks(path)
-    manifest = file_sha256(dataset / "manifest.json")
     hashes = {
         directory.name: _student_hash(directory)
         for directory in sorted(students.iterdir())
         if (directory / "student.json").exists()
     }
-    same = [look for look in looks if look["dataset"] == manifest and look["students"] == hashes]
-    looks.append(
-        {
-            "look": len(looks) + 1,
-            "when": now,
-            "what": f"certify: repeat of look {same[0]['look']}" if same else "certify",
-            "dataset": manifest,
-            "students": hashes,
-            "repeat_of": same[0]["look"] if same else None,
-            "verdict": None,
-        }
-    )
+    logged = read_looks(path)
+    known = {_identity(look) for look in logged}
+    # What the log lacks came with a copied ledger, so it was before.
+    earlier = [look for look in chained if _identity(look) not in known] + logged
+    this = {"when": now, "dataset": file_sha256(dataset / "manifest.json"), "students": hashes}
+    looks = _numbered([*earlier, this])
     _write(path, looks)
     return looks
+
+
+def _identity(look: Look) -> tuple[str, str]:
+    seen = {"dataset": look["dataset"], "students": look["students"]}
+    return str(look.get("when")), content_hash(seen)
+
+
+def _numbered(looks: Sequence[Look]) -> list[Look]:
+    """The looks counted from 1, each with the first look that saw the same."""
+    first: dict[str, int] = {}
+    numbered = []
+    for number, look in enumerate(looks, start=1):
+        seen = content_hash({"dataset": look["dataset"], "students": look["students"]})
+        repeat_of = first.get(seen)
+        first.setdefault(seen, number)
+        numbered.append(
+            {
+                "look": number,
+                "when": look.get("when"),
+                "what": f"certify: repeat of look {repeat_of}" if repeat_of else "certify",
+                "dataset": look["dataset"],
+                "students": look["students"],
+                "repeat_of": repeat_of,
+                "verdict": look.get("verdict"),
+            }
+        )
+    return numbered
 
 
 def note_verdict(path: Path, verdict: str) -> None:

@@ -11,7 +11,7 @@ from overproof.config.load import LoadedRecipe
 from overproof.errors import RunError
 from overproof.evaluate.certify import Prediction, build_certificate
 from overproof.evaluate.leaks import check_leaks
-from overproof.evaluate.looks import log_look, note_verdict
+from overproof.evaluate.looks import CHAINED, Look, log_look, note_verdict
 from overproof.evaluate.speed import measure_speed
 from overproof.evaluate.student import Student
 from overproof.records.certificate import Certificate, CostLine, Speed
@@ -36,23 +36,17 @@ def certify_run(loaded: LoadedRecipe, *, now: str, say: Callable[[str], None]) -
     """
     paths = RunPaths(loaded.run_dir)
     manifest = DatasetManifest.load(paths.dataset)
-    if manifest.recipe_sha256 != loaded.sha256:
-        raise RunError(
-            str(paths.dir),
-            "was collected under another recipe than this one: the margin, the task and the data "
-            "are fixed before anything is collected",
-            "restore the recipe, or give the changed one a [run] dir of its own",
-        )
+    paths.check_dataset(manifest, loaded.sha256)
     splits = {name: read_split(paths.dataset, name) for name in ("train", "tune", "examples")}
     test = read_split(paths.dataset, "test")
     say(f"checking {len(test):,} test inputs for leaks")
     # Before anything is measured: a refused test set has not been looked at.
     check_leaks(test, splits, manifest.near_duplicate_threshold)
     cards, predictions, speeds = _measure(paths, [row.text for row in test], say)
-    looks = log_look(paths.looks, now=now, dataset=paths.dataset, students=paths.students)
     with Ledger.open(paths.ledger) as ledger:
         costs = [*ledger.costs(), *_training_costs(loaded, cards)]
         teacher_speed = _teacher_speed(ledger, test)
+    looks = _look(paths, now)
     certificate = build_certificate(
         recipe=loaded.recipe,
         manifest=manifest,
@@ -72,6 +66,20 @@ def certify_run(loaded: LoadedRecipe, *, now: str, say: Callable[[str], None]) -
     )
     note_verdict(paths.looks, certificate.verdict)
     return certificate
+
+
+def _look(paths: RunPaths, now: str) -> list[Look]:
+    """Log this look in the run and chain it into the ledger; all looks, those of both."""
+    with Ledger.open(paths.ledger, write=True) as ledger:
+        looks = log_look(
+            paths.looks,
+            now=now,
+            dataset=paths.dataset,
+            students=paths.students,
+            chained=list(ledger.notes("look")),
+        )
+        ledger.note("look", {name: looks[-1][name] for name in CHAINED})
+    return looks
 
 
 def _measure(

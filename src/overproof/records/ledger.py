@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,11 +193,11 @@ class Ledger:
         content = self._redactor.value({"at": at, **body, "note": kind_name})
         self._writing().submit(lambda: seal(Kind.NOTE, content)).result()
 
-    def erase(self, key_or_seq: str | int, reason: str) -> int:
-        """Erase the rows of a request (by its key) or one row (by its seq) for good.
+    def erase(self, which: str | int | Sequence[int], reason: str) -> int:
+        """Erase for good the rows of a request (by its key), a row (by its seq), or several.
 
         A tombstone is appended for each; the text then leaves the file and its WAL. Erasing a row
-        by its seq again cleans the file again.
+        by its seq again cleans the file again. Several go in one transaction: all or none.
 
         Returns:
             How many rows were erased by this call.
@@ -207,7 +207,7 @@ class Ledger:
                 reading and holds on to the old pages.
         """
         writer = self._writing()
-        target = key_or_seq if isinstance(key_or_seq, int) else key_or_error(self.path, key_or_seq)
+        target = key_or_error(self.path, which) if isinstance(which, str) else which
         reason = self._redactor.text(reason)
 
         def task(connection: sqlite3.Connection, head: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ EMPTIED = ", ".join(f"{name} = NULL" for name in ("body", *COLUMNS))
 EMPTY = f"UPDATE record SET {EMPTIED} WHERE seq = ?"  # noqa: S608 - constants
 
 
-def rows_to_erase(path: Path, connection: sqlite3.Connection, target: bytes | int) -> list[int]:
-    """Seqs to erase: every row of a key, or one row; none where that row was erased before.
+def rows_to_erase(
+    path: Path, connection: sqlite3.Connection, target: bytes | int | Sequence[int]
+) -> list[int]:
+    """Seqs to erase: every row of a key, one row, or several; none that was erased before.
 
     Raises:
         LedgerError: there is no such row, or it is a root or a tombstone.
     """
+    if not isinstance(target, bytes | int):
+        return [row for seq in target for row in rows_to_erase(path, connection, seq)]
     where = "seq = ?" if isinstance(target, int) else "key = ?"
     query = f"SELECT seq, kind, body IS NULL FROM record WHERE {where} ORDER BY seq"  # noqa: S608
     found: list[Any] = connection.execute(query, (target,)).fetchall()

@@ -1,4 +1,4 @@
-"""Keeping secrets out of everything that is written: ledger, logs, errors.
+"""Keeping secrets out of everything that is written: ledger and errors.
 
 A secret is replaced wherever it stands as it is, percent-encoded, escaped as JSON, or inside
 base64 at any alignment (``Authorization: Basic`` holds ``base64(user:secret)``), and where it is
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from urllib.parse import quote, quote_plus
 from overproof.errors import SecretError
 from overproof.records.exchange import Completion, Exchange, TokenLogprob, TopLogprob
 
-__all__ = ["SHORTEST_SECRET", "RedactingFilter", "Redactor"]
+__all__ = ["SHORTEST_SECRET", "Redactor"]
 
 SHORTEST_SECRET = 6
 # Fewer base64 characters than this would be found in innocent text.
@@ -151,28 +150,3 @@ def _base64_forms(secret: str) -> set[str]:
     forms.add(base64.b64encode(data).decode())
     forms |= {form.replace("+", "-").replace("/", "_") for form in forms}
     return {form for form in forms if len(form) >= SHORTEST_BASE64}
-
-
-class RedactingFilter(logging.Filter):
-    """Redacts message, arguments and traceback of every log record that passes.
-
-    Put it on the handlers: a filter on a logger does not see its children's records.
-    """
-
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
-        self._redactor = redactor
-        self._formatter = logging.Formatter()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Redact in place; every record passes."""
-        record.msg = self._redactor.text(record.getMessage())
-        record.args = ()
-        if record.exc_info:
-            record.exc_text = self._formatter.formatException(record.exc_info)
-            record.exc_info = None
-        if record.exc_text:
-            record.exc_text = self._redactor.text(record.exc_text)
-        if record.stack_info:
-            record.stack_info = self._redactor.text(record.stack_info)
-        return True

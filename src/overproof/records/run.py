@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from overproof.errors import RunError
 from overproof.records.files import write_atomically
+
+if TYPE_CHECKING:
+    from overproof.records.dataset import DatasetManifest
 
 __all__ = ["RunPaths"]
 
@@ -59,21 +63,55 @@ class RunPaths:
         """Logs of the embedded teacher."""
         return self.dir / "logs"
 
-    def freeze(self, recipe_sha256: str, resolved: dict[str, Any]) -> None:
-        """Record the resolved recipe, or check that it is the one recorded before.
+    def check_recipe(self, recipe_sha256: str, begun: Callable[[], bool] = lambda: False) -> None:
+        """Check that the run was not begun under another recipe.
+
+        Args:
+            recipe_sha256: the recipe's content hash.
+            begun: tells whether anything was collected under the recorded recipe; asked only
+                where that is another one and no dataset is there to tell.
 
         Raises:
             RunError: collecting began under another recipe.
         """
-        if self.resolved.exists():
-            known = json.loads(self.resolved.read_text()).get("recipe_sha256")
-            if known != recipe_sha256 and self.dataset.exists():
-                raise RunError(
-                    str(self.dir),
-                    "was frozen under another recipe: its task, data, teacher, seed or "
-                    "certificate section has changed since",
-                    "give the changed recipe a [run] dir of its own (copy ledger.sqlite there to "
-                    "keep the answers already paid for), or restore the recipe",
-                )
+        if not self.resolved.exists():
+            return
+        known = json.loads(self.resolved.read_text()).get("recipe_sha256")
+        if known == recipe_sha256 or not (self.dataset.exists() or begun()):
+            return
+        raise RunError(
+            str(self.dir),
+            "was frozen under another recipe: its task, data, teacher, seed or certificate "
+            "section has changed since",
+            "give the changed recipe a [run] dir of its own (copy ledger.sqlite there to keep the "
+            "answers already paid for), or restore the recipe",
+        )
+
+    def freeze(
+        self,
+        recipe_sha256: str,
+        resolved: dict[str, Any],
+        begun: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Record the resolved recipe, or check that it is the one recorded before.
+
+        Raises:
+            RunError: see ``check_recipe``.
+        """
+        self.check_recipe(recipe_sha256, begun)
         body = {"recipe_sha256": recipe_sha256, "recipe": resolved}
         write_atomically(self.resolved, json.dumps(body, indent=2, ensure_ascii=False) + "\n")
+
+    def check_dataset(self, manifest: DatasetManifest, recipe_sha256: str) -> None:
+        """Check that the dataset was frozen under this recipe.
+
+        Raises:
+            RunError: it was frozen under another one.
+        """
+        if manifest.recipe_sha256 != recipe_sha256:
+            raise RunError(
+                str(self.dir),
+                "was collected under another recipe than this one: the margin, the task and the "
+                "data are fixed before anything is collected",
+                "restore the recipe, or give the changed one a [run] dir of its own",
+            )
