@@ -21,7 +21,8 @@ models: env
 
 demo: models
 	$(BIN)/overproof plan configs/demo.toml
-	$(BIN)/overproof distill configs/demo.toml
+# 1 is an answer, not an error: distilled, and not certified.
+	$(BIN)/overproof distill configs/demo.toml || test $$? -eq 1
 
 test: check unit slow
 

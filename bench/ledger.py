@@ -146,14 +146,15 @@ def row(
         "target": round(target, 1),
         "unit": unit,
         "met": met,
-        "peer": None if peer is None else round(peer, 1),
-        "why": PEERS.get(metric, "no peer does the same"),
+        "peer": None
+        if peer is None
+        else {"name": PEERS[metric], "value": round(peer, 1), "unit": unit},
     }
 
 
 PEERS = {
-    "appends at 32 in flight": "peer: one SQLite commit a call, same durability",
-    "size of an exchange on disk": "peer: the same exchange as a line of JSON, without any index",
+    "appends at 32 in flight": "one SQLite commit a call, same durability",
+    "size of an exchange on disk": "the same exchange as a line of JSON, without any index",
 }
 
 
@@ -170,9 +171,11 @@ def main() -> None:
     print(machine)
     for item in rows:
         met = "met" if item["met"] else "MISSED"
+        peer = item["peer"]
+        beside = f"; peer {peer['value']:,.1f} ({peer['name']})" if peer else ""
         print(
             f"{item['metric']:<40} {item['value']:>12,.1f} {item['unit']:<7} target "
-            f"{item['target']:,.1f} {met}; peer {item['peer']} ({item['why']})"
+            f"{item['target']:,.1f} {met}{beside}"
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 import time
@@ -144,7 +145,10 @@ def main() -> None:
         best = measure(student, directory, texts, rounds=2 if options.quick else 5)
     result = {
         "bench": "predict",
-        "machine": f"{platform.machine()}, {student.threads} CPU threads",
+        "machine": (
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+            f"{student.threads} threads"
+        ),
         "student": student.card.name,
         "n_texts": len(texts),
         "rows": rows_of(best),

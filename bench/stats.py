@@ -149,7 +149,7 @@ def main() -> None:
     rows = paired() + shares() + power()
     rows += calibration(100 if options.quick else 1000)
     rows += near_duplicates(2000 if options.quick else 10_000)
-    machine = f"{platform.machine()}, {os.cpu_count()} CPU cores"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     if options.json:
         print(json.dumps({"bench": "stats", "machine": machine, "rows": rows}, indent=2))
         return

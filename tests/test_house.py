@@ -6,6 +6,8 @@ import ast
 import inspect
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from overproof import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+OTHERS = sorted(path for room in ("bench", "docs", "tests") for path in (ROOT / room).rglob("*.py"))
 
 
 def test_the_exception_tree_in_the_docstring_is_complete() -> None:
@@ -51,6 +54,67 @@ def test_files_and_functions_stay_small(path: Path) -> None:
             said = ast.get_docstring(node, clean=False) or ""
             length = (node.end_lineno or node.lineno) - node.lineno - said.count("\n")
             assert length <= 60, f"{node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_beside_the_sources_stay_small(path: Path) -> None:
+    assert path.read_text().count("\n") <= 400
+
+
+def imported_by(paths: list[Path]) -> dict[str, str]:
+    """Top-level modules that are neither Python's own nor the repository's, with one importer."""
+    own = {"overproof", *(path.stem for path in OTHERS)}
+    found = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            else:
+                continue
+            for name in names:
+                top = name.partition(".")[0]
+                if top not in sys.stdlib_module_names and top not in own:
+                    found[top] = str(path.relative_to(ROOT))
+    return found
+
+
+def declared(*extras: str) -> set[str]:
+    """Names of the distributions that the package needs, as their modules are called."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    needs = [*project["dependencies"], *(need for extra in extras for need in optional[extra])]
+    names = (re.match(r"[\w\-.]+", need) for need in needs)
+    return {name[0].lower().replace("-", "_") for name in names if name}
+
+
+def test_every_third_party_import_is_declared() -> None:
+    shipped = imported_by(SOURCES)
+    assert {"aiohttp", "markupsafe", "torch"} <= shipped.keys()
+    assert shipped.keys() <= declared("train", "embedded"), shipped
+    others = imported_by(OTHERS)
+    assert {"datasketch", "hypothesis", "pytest"} <= others.keys()
+    assert others.keys() <= declared("train", "embedded", "dev"), others
+
+
+def test_the_base_does_without_the_extras() -> None:
+    """Outside ``train`` and the embedded teacher nothing needs an extra but by a named import."""
+    extras = declared("train", "embedded") - declared()
+    home = {"train", "clients"}
+    base = [path for path in SOURCES if path.parent.name not in home and "train" not in path.parts]
+    assert not extras & imported_by(base).keys()
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 0), (2, 2), (3, 2), (130, 2)])
+def test_the_demo_takes_no_for_an_answer(code: int, ends: int, tmp_path: Path) -> None:
+    """``distill`` ends with 1 where the student is not certified; make itself fails with 2."""
+    stub = tmp_path / "overproof"
+    stub.write_text(f'#!/bin/sh\nif [ "$1" = distill ]; then exit {code}; fi\n')
+    stub.chmod(0o755)
+    command = ["make", "--old-file=.venv/.installed", "demo", f"BIN={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == ends, done.stderr
 
 
 def test_no_machine_paths_in_the_repository() -> None:

@@ -352,3 +352,6 @@ def test_the_commands(cache: Path, packages: Packages) -> None:
     rows = json.loads(runner.invoke(app, ["list", "--json"]).output)
     assert [(row["name"], row["pulled"]) for row in rows] == [("Tiny", True), ("Questions", False)]
     assert rows[0]["size_bytes"] == len(WEIGHTS)
+    pulled = json.loads(runner.invoke(app, ["pull", "tiny", "--json"]).output)
+    assert [row.pop("path") for row in pulled] == [str(registry.pull("tiny"))]
+    assert pulled == rows[:1]

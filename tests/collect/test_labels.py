@@ -238,3 +238,12 @@ def test_whole_answers_are_parsed_at_word_boundaries(text: str, label: str | Non
 def test_every_pair_of_toy_labels_is_covered() -> None:
     assert all(len(set(labels)) == len(labels) for labels, _ in TOYS)
     assert any(b.startswith(a) for labels, _ in TOYS for a, b in itertools.permutations(labels, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("A", "x"), ("B.", "y"), ("**A**", "x"), ("(B) because", "y"), ("A) x", "x"), ("a", None),
+     ("A difficult question, but B.", None), ("Because", None), ("A: x", "x")],
+)  # fmt: skip
+def test_a_letter_must_stand_alone(text: str, label: str | None) -> None:
+    assert parse_answer(text, {"x": "A", "y": "B"}, fold=False) == label

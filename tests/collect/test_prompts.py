@@ -53,7 +53,15 @@ def test_the_second_asking_shuffles_examples_and_letters() -> None:
 
 
 def test_a_template_can_reach_nothing_of_the_system() -> None:
-    for attack in ("{{ ''.__class__.__mro__ }}", "{{ labels.append(1) }}", "{{ cycler.__init__ }}"):
+    for attack in (
+        "{{ ''.__class__.__mro__ }}",
+        "{{ labels.append(1) }}",
+        "{{ cycler.__init__ }}",
+        "{{ range(10 ** 9) }}",
+        "{{ input / 2 }}",
+        "{{ 1 / 0 }}",
+        "{% include 'x' %}",
+    ):
         with pytest.raises(ConfigError, match="cannot be rendered"):
             Prompter(task(system=attack), "words", ())
 
@@ -77,3 +85,8 @@ def test_examples_are_short_and_of_each_label_in_turn() -> None:
     assert [len(item.text) for item in chosen] == [1, 2, 3, 4]
     with pytest.raises(ConfigError, match=r"fewer of label 'neg'"):
         choose_examples(examples(1), task(examples_per_label=1))
+
+
+def test_a_prompt_that_never_shows_the_input_is_refused() -> None:
+    with pytest.raises(ConfigError, match="never shows the input"):
+        Prompter(task(prompt="Classify!"), "words", ())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from overproof import api
@@ -66,7 +67,7 @@ def _print_collected(manifest: DatasetManifest, console: Console) -> None:
         table.add_row(split, *(str(counts.get(outcome, 0)) for outcome in outcomes))
     console.print(table)
     for note in manifest.notes:
-        console.print(f"[dim]·[/dim] {note}", highlight=False, soft_wrap=True)
+        console.print(f"[dim]·[/dim] {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def _print_certificate(certificate: Certificate, loaded: LoadedRecipe) -> None:

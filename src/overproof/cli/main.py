@@ -107,7 +107,6 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("\ninterrupted: run the same command again to go on from here", err=True)
         code = 130
     except OverproofError as error:
         typer.echo(f"error: {error}", err=True)
@@ -125,6 +124,8 @@ def main() -> None:
             raise
         error.show()
         code = 2
+    if code == 130:  # typer makes this of Ctrl-C, too
+        typer.echo("\ninterrupted: run the same command again to go on from here", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 

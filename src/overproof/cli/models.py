@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from overproof.clients.registry import ModelInfo
 
 __all__ = ["app"]
 
@@ -21,6 +24,7 @@ def pull(
         typer.Argument(help="Names that `models list` shows, or a hub's ORG/NAME[/FILE][@REV]."),
     ],
     force: Annotated[bool, typer.Option("--force", help="Fetch again, whatever is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
     """Fetch models; what is there and whole is left alone."""
     from rich.console import Console
@@ -28,12 +32,17 @@ def pull(
     from overproof.clients import registry
 
     console, errors = Console(soft_wrap=True), Console(stderr=True)
+    rows = []
     for name in names:
         with errors.status(f"pulling {name}"):
             path = registry.pull(name, force=force)
         model = registry.info(name)
-        size = f"{model.size / _MEGABYTE:.1f} MB"
-        console.print(f"{model.name}: {size}, {model.licence}, {path}", highlight=False)
+        rows.append({**_row(model, pulled=True), "path": str(path)})
+        if not as_json:
+            size = f"{model.size / _MEGABYTE:.1f} MB"
+            console.print(f"{model.name}: {size}, {model.licence}, {path}", highlight=False)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
 
 
 @app.command("list")
@@ -47,17 +56,7 @@ def show(
     names = {model.name for model in here}
     models = [*registry.known(), *(model for model in here if model.kind == "hub")]
     if as_json:
-        rows = [
-            {
-                "name": model.name,
-                "kind": model.kind,
-                "size_bytes": model.size,
-                "licence": model.licence,
-                "parameters": model.parameters,
-                "pulled": model.name in names,
-            }
-            for model in models
-        ]
+        rows = [_row(model, pulled=model.name in names) for model in models]
         typer.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
@@ -71,3 +70,14 @@ def show(
         pulled = "yes" if model.name in names else "no"
         table.add_row(model.name, model.kind, size, model.licence, pulled)
     Console().print(table)
+
+
+def _row(model: ModelInfo, *, pulled: bool) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        "size_bytes": model.size,
+        "licence": model.licence,
+        "parameters": model.parameters,
+        "pulled": pulled,
+    }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from overproof import api
@@ -51,10 +52,10 @@ def _print(plan: Plan, console: Console) -> None:
         console.print("\n[dim]the first prompt[/dim]")
         console.print(plan.prompt, markup=False)
     for note in plan.notes:
-        console.print(f"[dim]·[/dim] {note}")
+        console.print(f"[dim]·[/dim] {escape(note)}")
     console.print()
     for problem in plan.problems:
-        console.print(f"[bold red]cannot run[/bold red] {problem}")
+        console.print(f"[bold red]cannot run[/bold red] {escape(problem)}")
     if plan.ok:
         console.print("[bold]verdict[/bold] " + (
             "can run, but the certificate will say \"underpowered\""

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -81,7 +82,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line for a step without a bar."""
-        self.console.print(f"[dim]·[/dim] {text}", highlight=False, soft_wrap=True)
+        self.console.print(f"[dim]·[/dim] {escape(text)}", highlight=False, soft_wrap=True)
 
     def _show(self, name: str, done: int, total: int, extra: str, unit: str = "") -> None:
         if self._live:

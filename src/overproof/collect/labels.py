@@ -30,6 +30,7 @@ AskTop = Callable[[str], Awaitable[TopTokens | None]]
 """Given the text that the answer begins with, the top tokens that follow; ``None`` if it failed."""
 
 MOST_WHITE_SPACE = 4
+AFTER_A_LETTER = ".):,;\n\r\"'”’"
 AROUND_ANSWERS = "\"'`*_[](){}<>“”‘’„«»‹›「」『』【】"
 
 
@@ -194,7 +195,8 @@ def _carries_on(rest: str) -> bool:
 def parse_answer(text: str, answers: Mapping[str, str], *, fold: bool) -> str | None:
     """The label that a whole answer chooses, ``None`` if it chooses none.
 
-    White space, quotes, brackets and emphasis around the answer are dropped first.
+    White space, quotes, brackets and emphasis around the answer are dropped first. A letter
+    (``fold`` false) must stand alone: "A." is one, "A difficult question" is not.
     """
 
     def folded(value: str) -> str:
@@ -206,7 +208,9 @@ def parse_answer(text: str, answers: Mapping[str, str], *, fold: bool) -> str | 
     for label, answer in answers.items():
         wanted = folded(answer)
         for begun in (said, said.lstrip(AROUND_ANSWERS + " ")):
-            if begun.startswith(wanted) and not _carries_on(begun[len(wanted) :].lstrip("*_`")):
+            rest = begun[len(wanted) :].lstrip("*_`")
+            alone = fold or not rest.strip() or rest.lstrip(" ")[0] in AFTER_A_LETTER
+            if begun.startswith(wanted) and not _carries_on(rest) and alone:
                 if found is None or len(wanted) > len(folded(answers[found])):
                     found = label
                 break

@@ -89,6 +89,10 @@ class Prompter:
             "labels": [self.answers[label] for label in order],
             "options": [Option(self.answers[label], words[label]) for label in order],
         }
+        if self.user("one input") == self.user("another"):
+            raise ConfigError(
+                "task.prompt", "never shows the input", "write {{ input }} where it belongs"
+            )
         self._shots = [
             message
             for item in shown
@@ -138,7 +142,7 @@ def _compile(environment: ImmutableSandboxedEnvironment, name: str, source: str)
 def _render(template: Any, name: str, **values: Any) -> str:
     try:
         return str(template.render(**values))
-    except TemplateError as error:
+    except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
         raise ConfigError(
             name, f"cannot be rendered: {error}", "it may use input, labels and options"
         ) from error

@@ -20,6 +20,11 @@ __all__ = ["LabelAnswer", "Questioner"]
 LEAST_MASS = 0.01
 """An answer whose tokens give all labels together less than this names no label: malformed."""
 
+NO_LOGPROBS = (
+    "the answer has no log-probs though they were asked for: set teacher.top_logprobs = 0 (then "
+    "labels come from votes), or ask a server that offers them"
+)
+
 
 @dataclass(frozen=True)
 class LabelAnswer:
@@ -126,7 +131,9 @@ class Questioner:
 
         mass = await self._trie.score(ask_top)
         if mass is None:
-            return self._nothing(_outcome_without_logprobs(last[0]), keys, last[0].error or "")
+            outcome = _outcome_without_logprobs(last[0])
+            error = last[0].error or (NO_LOGPROBS if outcome is Outcome.MALFORMED else outcome)
+            return self._nothing(outcome, keys, error)
         if mass.point.sum() < LEAST_MASS:
             said = last[0].text.strip() or "(nothing)"
             return self._nothing(Outcome.MALFORMED, keys, f"names none of the labels: {said!r}")

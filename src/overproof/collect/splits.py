@@ -57,6 +57,12 @@ def make_splits(
     train = rest[: data.train]
     short = {"test": data.test - len(test), "tune": data.tune - len(tune)}
     missing = {name: count for name, count in short.items() if count > 0}
+    if own and "test" in missing:
+        raise DataError(
+            data.test_file or data.file,
+            f"has {len(test)} distinct inputs, fewer than test = {data.test}",
+            "bring more, or lower [data] test (plan shows what that costs in power)",
+        )
     if missing or len(train) < 10:
         raise DataError(
             data.file,

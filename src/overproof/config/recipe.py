@@ -209,8 +209,8 @@ class TaskConfig(Section):
     ``labels`` and ``options``. ``rendering``: ``letters`` (A, B, C ...), ``words`` (whole labels,
     scored along a trie of their tokens), or ``auto``: letters where each is one token of the
     teacher's, else words. ``follow``: whether only ``ambiguous`` beginnings of an answer are asked
-    to go on, or ``all``: exact for labels of several tokens too, at more calls. ``samples`` are the votes where the teacher has no log-probs.
-    ``repeats`` inputs of the training and of the test pool are asked a second time.
+    to go on, or ``all``: exact for labels of several tokens too, at more calls. ``samples`` are
+    the votes where the teacher has no log-probs. ``repeats`` inputs of the training and of the test pool are asked a second time.
     ``prior`` is what the mean answer over the training inputs is corrected to: ``uniform``, the
     label shares of the ``examples`` pool (whose gold the prompt may show anyway), a table of
     shares, or ``none``.

@@ -131,5 +131,5 @@ class Costs:
             )
         return making / saved, (
             f"After about {making / saved:,.0f} requests the {name} has paid for its making: "
-            f"{dollars(making)} to collect, train and certify, {dollars(saved)} saved a request."
+            f"{dollars(making)} to collect and train, {dollars(saved)} saved a request."
         )

@@ -144,11 +144,12 @@ def _statistics(found: Findings) -> list[str]:
     seen, assumed = power.observed_discordance, power.assumed_discordance
     if found.held.gold is not None and seen is not None and seen > assumed:
         had = non_inferiority_power(power.n_test, power.margin, seen, alpha)
-        said.append(
-            f"Student and teacher differ in correctness on {percent(seen)} of the test inputs, "
-            f"more than the {percent(assumed)} that the recipe assumed: the power was "
-            f"{percent(had)}, not the planned {percent(power.power)}."
-        )
+        if percent(had) != percent(power.power):
+            said.append(
+                f"Student and teacher differ in correctness on {percent(seen)} of the test inputs, "
+                f"more than the {percent(assumed)} that the recipe assumed: the power was "
+                f"{percent(had)}, not the planned {percent(power.power)}."
+            )
     if power.underpowered:
         said.append(
             f"The test is underpowered at a margin of {points(power.margin)}: "

@@ -98,7 +98,15 @@ class DatasetManifest(Record):
         path = directory / "manifest.json"
         if not path.exists():
             raise RunError(str(directory), "holds no frozen dataset", "run `overproof collect`")
-        manifest = cls.model_validate_json(path.read_text())
+        try:
+            manifest = cls.model_validate_json(path.read_text())
+        except ValueError as error:
+            raise RunError(
+                str(path),
+                "is damaged: " + str(error).splitlines()[0],
+                f"remove {directory} and run `overproof collect` again: the ledger has "
+                "every answer",
+            ) from error
         for name, digest in manifest.files.items():
             if not (directory / name).exists() or file_sha256(directory / name) != digest:
                 raise RunError(
