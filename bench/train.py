@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     torch.manual_seed(0)
-    size, rounds = (96, 2) if options.quick else (1920, 3)
+    size, rounds = (64, 2) if options.quick else (1920, 3)
     rows = measure(size, rounds)
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

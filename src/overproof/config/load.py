@@ -55,14 +55,15 @@ FREE_TEACHER_KEYS = (
 
 def frozen_part(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that must not change once collecting has begun."""
-    data = recipe.model_dump(mode="json")
+    # Without the defaults: a key that a later version adds must not change an older run's hash.
+    data = recipe.model_dump(mode="json", exclude_defaults=True)
     teacher = {k: v for k, v in data["teacher"].items() if k not in FREE_TEACHER_KEYS}
     return {
-        "seed": data["run"]["seed"],
+        "seed": recipe.run.seed,
         "teacher": teacher,
         "data": data["data"],
         "task": data["task"],
-        "certificate": data["certificate"],
+        "certificate": data.get("certificate", {}),
     }
 
 

@@ -210,8 +210,8 @@ class TaskConfig(Section):
     scored along a trie of their tokens), or ``auto``: letters where each is one token of the
     teacher's, else words. ``follow``: whether only ``ambiguous`` beginnings of an answer are asked
     to go on, or ``all``: exact for labels of several tokens too, at more calls. ``samples`` are
-    the votes where the teacher has no log-probs. ``repeats`` inputs of the training and of the test pool are asked a second time.
-    ``prior`` is what the mean answer over the training inputs is corrected to: ``uniform``, the
+    the votes where the teacher has no log-probs. ``repeats`` inputs of the training and of the
+    test pool are asked a second time. ``prior`` is what the mean answer over the training inputs is corrected to: ``uniform``, the
     label shares of the ``examples`` pool (whose gold the prompt may show anyway), a table of
     shares, or ``none``.
     """
@@ -335,6 +335,11 @@ class Recipe(Section):
             raise ValueError(
                 "task.examples_per_label needs data.examples: the size of the pool that examples "
                 "are drawn from"
+            )
+        if self.data.file == "ledger" and (self.data.gold or self.data.test_file):
+            raise ValueError(
+                "data.file = 'ledger' has no gold: put inputs and gold into a file and name that as "
+                "data.file (the answers still come from the ledger), or take data.gold out"
             )
         if self.task.prior == "examples" and not (self.data.gold and self.data.examples):
             raise ValueError(
