@@ -21,7 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from overproof.errors import ConfigError
+from overproof.errors import ConfigError, OverproofError
 
 if TYPE_CHECKING:
     from overproof.collect.asker import Progress
@@ -72,7 +72,25 @@ def plan(loaded: LoadedRecipe, probe: int = 6) -> Plan:
     """The verdict before spending; see ``overproof.collect.plan.plan``."""
     from overproof.collect.plan import plan as make_plan
 
-    return _run_gently(make_plan(loaded, probe))
+    made = _run_gently(make_plan(loaded, probe))
+    try:
+        _check_bases(loaded)
+    except OverproofError as error:
+        return made.model_copy(update={"ok": False, "problems": (*made.problems, str(error))})
+    return made
+
+
+def _check_bases(loaded: LoadedRecipe) -> None:
+    """Find the students' base encoders before a teacher is paid.
+
+    Raises:
+        ModelError: one was not pulled, or is not what was pinned.
+    """
+    from overproof.clients.registry import resolve
+
+    students = loaded.recipe.students
+    for base in {students.encoder.base, students.probe.base}:
+        resolve(base)
 
 
 def collect(
@@ -130,21 +148,23 @@ def train(
     from overproof.clients.registry import resolve
     from overproof.records.dataset import DatasetManifest
     from overproof.records.files import write_atomically
+    from overproof.records.ledger import Ledger
     from overproof.records.run import RunPaths
     from overproof.train.students import train_students
 
     paths = RunPaths(loaded.run_dir)
     paths.check_dataset(DatasetManifest.load(paths.dataset), loaded.sha256)
-    cards = train_students(
-        recipe=loaded.recipe,
-        dataset=paths.dataset,
-        out=paths.students,
-        resolve=resolve,
-        progress=progress,
-    )
-    around = _around_input(loaded)
-    for name in cards:
-        write_atomically(paths.students / name / "prompt.json", around)
+    with Ledger.open(paths.ledger, write=True):  # one process at a time works on a run
+        cards = train_students(
+            recipe=loaded.recipe,
+            dataset=paths.dataset,
+            out=paths.students,
+            resolve=resolve,
+            progress=progress,
+        )
+        around = _around_input(loaded)
+        for name in cards:
+            write_atomically(paths.students / name / "prompt.json", around)
     return cards
 
 
@@ -184,6 +204,7 @@ def distill(
     say: Callable[[str], None] | None = None,
 ) -> Certificate:
     """Collect, train and certify: whatever is finished is not repeated."""
+    _check_bases(loaded)
     collect(loaded, changed)
     train(loaded, progress)
     return certify(loaded, say)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import hashlib
 import os
-import random
 import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from collecting import OTHER, RECIPE, make_recipe, use
 
 from overproof import api
 from overproof.clients.fake import FakeTeacher
 from overproof.clients.protocol import Capabilities
-from overproof.collect import session as session_module
 from overproof.collect.asker import Progress
 from overproof.collect.collect import collect
 from overproof.collect.plan import plan
@@ -30,50 +30,6 @@ from overproof.errors import (
 from overproof.records.dataset import DatasetManifest, read_gold, read_split
 from overproof.records.exchange import Completion, Outcome, Request
 from overproof.records.ledger import Ledger
-
-RECIPE = """\
-[run]
-name = "fake"
-dir = "run"
-[teacher]
-kind = "fake"
-model = "fake"
-concurrency = 4
-[data]
-file = "data.csv"
-gold = "label"
-train = 60
-tune = 12
-test = 20
-examples = 20
-[task]
-labels = { yes = "agreement", no = "refusal" }
-system = '''
-Choose.
-{% for option in options %}{{ option }}
-{% endfor %}'''
-examples_per_label = 1
-repeats = 10
-prior = "none"
-"""
-OTHER = RECIPE + "[certificate]\nmargin = 0.2\n"
-WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "ne", "pu", "ra", "si", "to") for b in "bdfgkmnprs"]
-
-
-def make_recipe(directory: Path, text: str = RECIPE) -> LoadedRecipe:
-    rng = random.Random(0)
-    with (directory / "data.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["text", "label"])
-        for i in range(160):
-            writer.writerow([" ".join(rng.sample(WORDS, 8)), ("yes", "no")[i % 2]])
-    (directory / "recipe.toml").write_text(text)
-    return load_recipe(directory)
-
-
-def use(monkeypatch: pytest.MonkeyPatch, teacher: FakeTeacher) -> FakeTeacher:
-    monkeypatch.setattr(session_module, "connect", lambda config, log_dir: teacher)
-    return teacher
 
 
 def test_a_dataset_is_frozen_with_the_teachers_exact_distribution(tmp_path: Path) -> None:
@@ -219,15 +175,35 @@ def test_a_dead_teacher_is_given_up_early(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_teacher_that_answers_nonsense_is_malformed_not_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    can = Capabilities(tokenize=True)
+    good = FakeTeacher(capabilities=can)
+
+    def sometimes(request: Request) -> Completion:
+        asked = hashlib.sha256(request.messages[-1].content.encode()).digest()[0]
+        if asked < 80:
+            return Completion(outcome=Outcome.ANSWERED, text="banana")
+        return good._by_words(request)
+
+    loaded = make_recipe(tmp_path, RECIPE.replace("repeats", "rendering = 'letters'\nrepeats"))
+    use(monkeypatch, FakeTeacher(answer=sometimes, capabilities=can))
+    manifest = asyncio.run(collect(loaded))
+    assert 5 < manifest.outcomes["train"]["malformed"] < 40
+    assert "banana" in (loaded.run_dir / "failed.jsonl").read_text()
+
+
+def test_a_teacher_that_answers_nothing_but_nonsense_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nonsense(request: Request) -> Completion:
         return Completion(outcome=Outcome.ANSWERED, text="banana")
 
-    can = Capabilities(tokenize=True)
     loaded = make_recipe(tmp_path, RECIPE)
+    can = Capabilities(tokenize=True)
     use(monkeypatch, FakeTeacher(answer=nonsense, capabilities=can))
-    manifest = asyncio.run(collect(loaded))
-    assert manifest.outcomes["test"] == {"malformed": 20}
-    assert "banana" in (loaded.run_dir / "failed.jsonl").read_text()
+    with pytest.raises(TooManyFailedError, match=r"92 of 92 inputs: have no valid answer.*banana"):
+        asyncio.run(collect(loaded))
+    assert not (loaded.run_dir / "dataset").exists()
+    assert len((loaded.run_dir / "failed.jsonl").read_text().splitlines()) == 92
 
 
 def test_votes_where_there_are_no_logprobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from overproof.errors import TeacherError
 from overproof.records.exchange import Completion
 
 __all__ = ["Attempt", "Pacer", "RetryPolicy", "is_retryable", "retry_after_s", "with_retries"]
@@ -124,6 +125,10 @@ async def with_retries(
 
     Returns:
         The last completion with its number of attempts, and whether nobody answered any of them.
+
+    Raises:
+        TeacherError: the server asks to wait longer than the policy's longest wait: going on
+            with other requests would not honour that.
     """
     nobody_answered = True
     for number in range(1, policy.max_attempts + 1):
@@ -137,7 +142,9 @@ async def with_retries(
         elif result.wait_s <= policy.longest_wait_s:
             pacer.hold(result.wait_s)
         else:
-            text = f"{completion.error}; the server asks to wait {result.wait_s:.0f} s"
-            completion = completion.model_copy(update={"error": text})
-            break
+            raise TeacherError(
+                "the teacher",
+                f"{completion.error}; the server asks to wait {result.wait_s:.0f} s",
+                "run the same command again after that: every answer so far is kept",
+            )
     return completion, nobody_answered

@@ -198,7 +198,7 @@ def _facts(session: Session, answers: Answers) -> Facts:
 
 
 def _check_failures(loaded: LoadedRecipe, answers: Answers) -> None:
-    """Refuse to go on when too many inputs have no answer at all."""
+    """Refuse to go on when too many inputs have no answer at all, or most no valid one."""
     failed = sum(a.outcome is Outcome.FAILED for a in answers.first.values())
     allowed = loaded.recipe.budget.max_failed
     if failed > allowed * len(answers.first):
@@ -208,4 +208,13 @@ def _check_failures(loaded: LoadedRecipe, answers: Answers) -> None:
             f"have no answer, more than budget.max_failed = {allowed:g} allows",
             f"see {paths.failed} for the reasons; mend the cause and run the same command again: "
             "only what failed is asked again",
+        )
+    invalid = [a for a in answers.first.values() if a.outcome is not Outcome.ANSWERED]
+    if 2 * len(invalid) > len(answers.first):
+        paths = RunPaths(loaded.run_dir)
+        raise TooManyFailedError(
+            f"{len(invalid)} of {len(answers.first)} inputs",
+            f"have no valid answer; for one: {invalid[0].error}",
+            f"see {paths.failed} for the reasons; change the task or the teacher, in a recipe "
+            "with a [run] dir of its own",
         )

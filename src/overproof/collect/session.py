@@ -87,7 +87,11 @@ def read_pools(loaded: LoadedRecipe, ledger: Ledger | None) -> Pools:
         exchanges = ledger.exchanges() if ledger else iter(())
         inputs = inputs_of_ledger(exchanges, str(RunPaths(loaded.run_dir).ledger))
     else:
-        inputs = read_inputs(loaded.input_file, recipe.data, labels)
+        data, task = recipe.data, recipe.task
+        shown = task.examples_per_label > 0 or task.prior == "examples"
+        if loaded.test_file and not shown:  # gold certifies: the pool needs none
+            data = data.model_copy(update={"gold": None})
+        inputs = read_inputs(loaded.input_file, data, labels)
     test = None
     if loaded.test_file:
         test = read_inputs(loaded.test_file, recipe.data, labels).items

@@ -211,9 +211,9 @@ class TaskConfig(Section):
     teacher's, else words. ``follow``: whether only ``ambiguous`` beginnings of an answer are asked
     to go on, or ``all``: exact for labels of several tokens too, at more calls. ``samples`` are
     the votes where the teacher has no log-probs. ``repeats`` inputs of the training and of the
-    test pool are asked a second time. ``prior`` is what the mean answer over the training inputs is corrected to: ``uniform``, the
-    label shares of the ``examples`` pool (whose gold the prompt may show anyway), a table of
-    shares, or ``none``.
+    test pool are asked a second time. ``prior`` is what the mean answer over the training inputs is
+    corrected to: ``uniform``, the label shares of the ``examples`` pool (whose gold the prompt may
+    show anyway), a table of shares, or ``none``.
     """
 
     kind: Literal["label"] = "label"
@@ -338,8 +338,8 @@ class Recipe(Section):
             )
         if self.data.file == "ledger" and (self.data.gold or self.data.test_file):
             raise ValueError(
-                "data.file = 'ledger' has no gold: put inputs and gold into a file and name that as "
-                "data.file (the answers still come from the ledger), or take data.gold out"
+                "data.file = 'ledger' has no gold: put inputs and gold into a file and name that "
+                "as data.file (the answers still come from the ledger), or take data.gold out"
             )
         if self.task.prior == "examples" and not (self.data.gold and self.data.examples):
             raise ValueError(

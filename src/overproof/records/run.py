@@ -76,7 +76,14 @@ class RunPaths:
         """
         if not self.resolved.exists():
             return
-        known = json.loads(self.resolved.read_text()).get("recipe_sha256")
+        try:
+            known = json.loads(self.resolved.read_text())["recipe_sha256"]
+        except (ValueError, TypeError, KeyError):
+            raise RunError(
+                str(self.resolved),
+                "is damaged: it does not say which recipe the run was begun with",
+                "restore it, or give the recipe a [run] dir of its own",
+            ) from None
         if known == recipe_sha256 or not (self.dataset.exists() or begun()):
             return
         raise RunError(
