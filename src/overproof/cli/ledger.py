@@ -109,6 +109,7 @@ def cost(path: PathArgument = Path(), as_json: JsonOption = False) -> None:
     from rich.console import Console
 
     table = _table("what", "calls", "tokens in", "tokens out", "teacher s", "US $")
+    table.columns[0].no_wrap = False  # names give way before figures do
     for number, line in enumerate([*lines, total]):
         if number == len(lines):
             table.add_section()

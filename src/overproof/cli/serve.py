@@ -31,12 +31,17 @@ def serve_command(
     ] = 4096,
 ) -> None:
     """Answer chat completions with labels: swap only the base URL."""
+    from overproof.config.keys import check_variable
     from overproof.errors import SecretError
     from overproof.evaluate.serve import bind, build_app, run_server
     from overproof.evaluate.student import Student
 
     api_key = None
     if api_key_env is not None:
+        try:
+            check_variable(api_key_env)
+        except ValueError as error:
+            raise SecretError("--api-key-env", str(error)) from None
         api_key = os.environ.get(api_key_env, "").strip()
         if not api_key:
             raise SecretError(

@@ -150,7 +150,7 @@ class Figures:
         if ceiling:
             itself = DotRow("teacher, itself", interval(ceiling), (_dot(ceiling, "teacher"),))
             rows = [itself, *rows]
-            guides = [Guide(ceiling.estimate, "noise ceiling", "ceiling")]
+            guides = [Guide(ceiling.estimate, "teacher, itself", "ceiling")]
         return self._shares("agreement", "Agreement with the teacher", rows, "agreement", guides)
 
     def slices(self, by: str) -> Markup | None:

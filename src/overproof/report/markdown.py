@@ -162,9 +162,9 @@ def _quality(certificate: Certificate) -> list[str]:
     again = (
         f"The teacher agrees with itself on {interval(ceiling)} of {count(ceiling.n)} inputs"
         + (f" ({plain(certificate.self_agreement_how)})" if certificate.self_agreement_how else "")
-        + ": the noise ceiling of agreement."
+        + ", when asked another way."
         if ceiling
-        else "The teacher was not asked twice, so the noise ceiling of agreement is unknown."
+        else "The teacher was not asked twice, so how often it agrees with itself is unknown."
     )
     confidence = {v.confidence for c in certificate.candidates if (v := c.accuracy or c.agreement)}
     level = ", ".join(percent(value, 0) for value in sorted(confidence)) or "95 %"

@@ -112,7 +112,9 @@ def _facts(certificate: Certificate) -> list[tuple[str, str]]:
         )
         for k in to_teacher(c)
     ] or [("difference", "no paired comparison with the teacher")]
-    lines.append(("noise ceiling", f"teacher with itself {interval(c.teacher_self_agreement)}"))
+    lines.append(
+        ("self-agreement", f"teacher, asked another way, {interval(c.teacher_self_agreement)}")
+    )
     power = c.power
     lines.append(
         (
