@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from overproof import __version__
+from overproof.clients import registry
 from overproof.config.recipe import Recipe
 from overproof.errors import StudentError
 from overproof.evaluate.candidates import Measure
@@ -198,9 +199,11 @@ def _descriptions(
     how = f"{model}, {manifest.signal} of {manifest.rendering}"
     method = manifest.calibration.method
     after = "not calibrated" if method == "none" else f"calibrated on training inputs: {method}"
+    pinned = registry.find(model) if recipe.teacher.kind == "embedded" else None
+    size = pinned.parameters if pinned else None
     plain = {
-        TEACHER: Candidate(name=TEACHER, role="teacher", description=f"{how}; {after}"),
-        RAW: Candidate(name=RAW, role="teacher", description=f"{how}; as it answered"),
+        name: Candidate(name=name, role="teacher", description=text, parameters=size)
+        for name, text in ((TEACHER, f"{how}; {after}"), (RAW, f"{how}; as it answered"))
     }
     for name, card in cards.items():
         made = (
