@@ -108,6 +108,7 @@ def write_task(directory: Path, recipe: str = "configs/demo.toml", run: str = "r
     from overproof.clients.fake import FakeTeacher
     from overproof.records.exchange import Message, Request
 
+    directory = directory.resolve()
     teacher, rng = FakeTeacher(), random.Random(5)
     data = directory / "questions.csv"
     with data.open("w", newline="") as stream:
