@@ -133,6 +133,9 @@ class Asker:
         except Exception:
             self.budget.release(reserved)
             raise
+        if request.parameters.max_tokens == 1 and completion.outcome is Outcome.TRUNCATED:
+            # One token was all that was asked for; ``finish_reason`` still says "length".
+            completion = completion.model_copy(update={"outcome": Outcome.ANSWERED})
         cost = self._cost(completion)
         self.budget.settle(reserved, cost)
         await self._ledger.append(self._exchange(request, completion, cost))
