@@ -39,7 +39,16 @@ def test_an_error_says_culprit_reason_and_way_out() -> None:
 def test_the_public_surface() -> None:
     from overproof import api
 
-    assert api.__all__ == ["certify", "collect", "distill", "init", "load", "plan", "train"]
+    assert api.__all__ == [
+        "certify",
+        "check_bases",
+        "collect",
+        "distill",
+        "init",
+        "load",
+        "plan",
+        "train",
+    ]
     assert overproof.distill is api.distill
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = overproof.nonsense

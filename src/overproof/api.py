@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["certify", "collect", "distill", "init", "load", "plan", "train"]
+__all__ = ["certify", "check_bases", "collect", "distill", "init", "load", "plan", "train"]
 
 
 def init(directory: Path) -> Path:
@@ -74,13 +74,13 @@ def plan(loaded: LoadedRecipe, probe: int = 6) -> Plan:
 
     made = _run_gently(make_plan(loaded, probe))
     try:
-        _check_bases(loaded)
+        check_bases(loaded)
     except OverproofError as error:
         return made.model_copy(update={"ok": False, "problems": (*made.problems, str(error))})
     return made
 
 
-def _check_bases(loaded: LoadedRecipe) -> None:
+def check_bases(loaded: LoadedRecipe) -> None:
     """Find the students' base encoders before a teacher is paid.
 
     Raises:
@@ -204,7 +204,7 @@ def distill(
     say: Callable[[str], None] | None = None,
 ) -> Certificate:
     """Collect, train and certify: whatever is finished is not repeated."""
-    _check_bases(loaded)
+    check_bases(loaded)
     collect(loaded, changed)
     train(loaded, progress)
     return certify(loaded, say)

@@ -103,3 +103,14 @@ def test_a_teacher_without_stated_terms_is_refused(tmp_path: Path) -> None:
     done = overproof("plan", "recipe.toml", cwd=tmp_path)
     assert done.returncode == 1
     assert "terms" in done.stdout
+
+
+def test_a_missing_base_is_found_before_a_teacher_is_asked(tmp_path: Path) -> None:
+    from collecting import RECIPE, make_recipe
+
+    base = '[students.encoder]\nbase = "no-such-base"\n'
+    make_recipe(tmp_path, RECIPE + base)
+    done = overproof("distill", "recipe.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no-such-base" in done.stderr
+    assert not (tmp_path / "run/ledger.sqlite").exists()

@@ -186,6 +186,8 @@ async def test_half_a_character_is_never_prefilled() -> None:
     np.testing.assert_allclose(mass.low, [0.1, 0.0])
     np.testing.assert_allclose(mass.high, [1.0, 0.9])
     assert mass.point[1] > 0
+    tied, _ = await score(["猫", "狗"], {"": [(cat[:1], 1.0)]})
+    assert tied.known == 0.0  # tells neither from the other
 
 
 async def test_white_space_before_the_answer_is_followed() -> None:

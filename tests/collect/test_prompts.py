@@ -61,6 +61,7 @@ def test_a_template_can_reach_nothing_of_the_system() -> None:
         "{{ input / 2 }}",
         "{{ 1 / 0 }}",
         "{% include 'x' %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     ):
         with pytest.raises(ConfigError, match="cannot be rendered"):
             Prompter(task(system=attack), "words", ())

@@ -28,6 +28,8 @@ def distill_command(recipe: Path, json: bool, steps: Sequence[str]) -> None:
     loaded = api.load(recipe)
     result: dict[str, object] = {"run": str(loaded.run_dir)}
     certificate = None
+    if {"collect", "train"} <= set(steps):
+        api.check_bases(loaded)
     with Display() as display:
         if "collect" in steps:
             manifest = api.collect(loaded, display.collecting)
@@ -73,7 +75,10 @@ def _print_collected(manifest: DatasetManifest, console: Console) -> None:
 def _print_certificate(certificate: Certificate, loaded: LoadedRecipe) -> None:
     from overproof.report.terminal import render_terminal
 
-    render_terminal(certificate, Console())
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width to keep to
+        console = Console(width=100)
+    render_terminal(certificate, console)
     typer.echo(f"certificate  {loaded.run_dir / 'certificate.json'}")
     typer.echo(f"model card   {loaded.run_dir / 'model-card.md'}")
     typer.echo(f"report       {loaded.run_dir / 'report.html'}")

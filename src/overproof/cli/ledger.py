@@ -163,7 +163,7 @@ def erase(
     if as_json:
         print(json.dumps({"erased": erased, "also_in_rows": others, "also_in_files": files}))
         return
-    print(f"erased {_rows_in_words(rows)}: the text is gone from every byte of them")
+    print(f"erased {_rows_in_words(rows)}: the text is gone from every byte")
     if others:
         print(
             f"the same input also stands in {_rows_in_words(others)}: "

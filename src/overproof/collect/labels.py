@@ -41,13 +41,15 @@ class LabelMass:
     ``low`` is what was seen spelled out, ``high`` adds what may be hidden; both are of shape
     (labels,) and not normalised. ``point`` is the best guess: ``low`` and the answers begun that
     only this label can complete; for a label with neither, half of what one token that is not
-    listed and the nodes that were not asked can have.
+    listed and the nodes that were not asked can have. ``known`` is the mass that was given to one
+    label each: where it is nothing, the answer tells no label from another.
     """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     point: NDArray[np.float64]
     requests: int
+    known: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class LabelTrie:
         high = np.minimum(tally.low + tally.begun + tally.hidden, 1.0)
         known = tally.low + tally.begun
         point = np.where(known > 0, known, tally.unlisted / 2)
-        return LabelMass(tally.low, high, np.minimum(point, high), requests)
+        return LabelMass(tally.low, high, np.minimum(point, high), requests, float(known.sum()))
 
     def _follow(self, node: _Node, token: bytes, mass: float, tally: _Tally) -> None:
         """Give the mass of one token to the label it decides, or to the node it leads to."""

@@ -18,6 +18,8 @@ from overproof.records.exchange import Message
 
 __all__ = ["Prompter", "choose_examples"]
 
+UNRENDERABLE = (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError,
+                MemoryError)  # fmt: skip
 MARK = "\u0001input\u0001"
 
 
@@ -142,7 +144,7 @@ def _compile(environment: ImmutableSandboxedEnvironment, name: str, source: str)
 def _render(template: Any, name: str, **values: Any) -> str:
     try:
         return str(template.render(**values))
-    except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
+    except UNRENDERABLE as error:
         raise ConfigError(
             name, f"cannot be rendered: {error}", "it may use input, labels and options"
         ) from error

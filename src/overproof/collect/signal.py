@@ -134,7 +134,7 @@ class Questioner:
             outcome = _outcome_without_logprobs(last[0])
             error = last[0].error or (NO_LOGPROBS if outcome is Outcome.MALFORMED else outcome)
             return self._nothing(outcome, keys, error)
-        if mass.point.sum() < LEAST_MASS:
+        if mass.known < LEAST_MASS:
             said = last[0].text.strip() or "(nothing)"
             return self._nothing(Outcome.MALFORMED, keys, f"names none of the labels: {said!r}")
         return LabelAnswer(Outcome.ANSWERED, mass.low, mass.high, mass.point, tuple(keys))

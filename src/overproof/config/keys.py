@@ -24,8 +24,8 @@ KEY_IN_TEXT = re.compile(
     rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, PREFIXES))})[A-Za-z0-9_.\-]*"
 )
 LONGEST_WORD = 24
-SECRET_WORDS = frozenset({"auth", "authorization", "code", "cookie", "credential", "credentials",
-                          "passwd", "pwd", "sas", "sig", "signature"})  # fmt: skip
+SECRET_WORDS = frozenset({"auth", "authorization", "bearer", "code", "cookie", "credential",
+                          "credentials", "passwd", "pwd", "sas", "sig", "signature"})  # fmt: skip
 SECRET_ENDS = ("key", "token", "secret", "password")
 
 
@@ -95,7 +95,11 @@ def _is_literal(value: Any, name: str, path: str) -> bool:
             raise ValueError(f"{hidden(path)}: what follows env: {error}") from None
         return False
     if isinstance(value, str):
-        return bool(value) and (secret_name(name) or looks_like_a_key(value))
+        return bool(value) and (
+            secret_name(name)
+            or looks_like_a_key(value)
+            or value.lower().startswith(("bearer ", "basic "))
+        )
     # A number may be a token's id or an exit code; as a password it is a secret.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and "pass" in name.lower()

@@ -55,7 +55,7 @@ class Findings:
 
 def limits(found: Findings) -> tuple[str, ...]:
     """The limits of this run, the weightiest first."""
-    kinds = (_run, _yardstick, _data, _statistics, _machine)
+    kinds = (_run, _yardstick, _never_answered, _data, _statistics, _machine)
     return tuple(sentence for kind in kinds for sentence in kind(found))
 
 
@@ -136,6 +136,20 @@ def _data(found: Findings) -> list[str]:
             "shares differ, teacher and students inherit the error."
         )
     return said + [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in manifest.notes if note]
+
+
+def _never_answered(found: Findings) -> list[str]:
+    """Labels that the recommended student never chooses though they occur in the test split."""
+    student = found.candidates.get(found.recommended or "")
+    if student is None or not student.confusion:
+        return []
+    chosen = [sum(row[i] for row in student.confusion) for i in range(len(found.held.labels))]
+    missed = [
+        f"{label} ({sum(row)} of {found.power.n_test} test inputs)"
+        for label, row, count in zip(found.held.labels, student.confusion, chosen, strict=True)
+        if sum(row) and not count
+    ]
+    return [f"The {student.name} never answers {', '.join(missed)}."] if missed else []
 
 
 def _statistics(found: Findings) -> list[str]:

@@ -75,7 +75,9 @@ class StudentCard(Record):
         try:
             return cls.model_validate_json(path.read_text())
         except ValueError as error:
-            raise StudentError(str(path), f"is not a student card: {error}") from error
+            raise StudentError(
+                str(path), f"is not a student card: {str(error).splitlines()[0]}"
+            ) from error
 
     def save(self, directory: Path) -> None:
         """Write the card; call it last."""
