@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 WORDS = [
@@ -61,8 +62,8 @@ bootstrap = 200
 """
 
 
-def write_tiny_encoder(directory: Path) -> Path:
-    """A random BERT of two layers, width 32, with a word-level tokenizer over ``WORDS``."""
+def write_tiny_encoder(directory: Path, words: Sequence[str] = WORDS) -> Path:
+    """A random BERT of two layers, width 32, with a word-level tokenizer over ``words``."""
     import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -73,7 +74,7 @@ def write_tiny_encoder(directory: Path) -> Path:
     from overproof.train.quiet import quiet_transformers
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: i for i, word in enumerate(special + WORDS)}
+    vocabulary = {word: i for i, word in enumerate([*special, *words])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import write_tiny_encoder
 
 from overproof.config.recipe import Recipe
 from overproof.records.dataset import (
@@ -26,45 +27,7 @@ WORDS = [f"{label}{i}" for label in LABELS for i in range(20)] + [f"word{i}" for
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers, width 32, 195 words, in transformers' format."""
-    import torch
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    from overproof.train.quiet import quiet_transformers
-
-    directory = tmp_path_factory.mktemp("tiny")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: i for i, word in enumerate(special + WORDS)}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=40,
-    )
-    with quiet_transformers(), torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(directory)
-        PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer,
-            pad_token="[PAD]",
-            unk_token="[UNK]",
-            cls_token="[CLS]",
-            sep_token="[SEP]",
-            mask_token="[MASK]",
-            model_max_length=40,
-        ).save_pretrained(directory)
-    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\n# tiny\n")
-    return directory
+    return write_tiny_encoder(tmp_path_factory.mktemp("tiny"), WORDS)
 
 
 def make_rows(n: int, seed: int, malformed: int = 0) -> list[LabelRow]:

@@ -44,7 +44,7 @@ def certify_run(loaded: LoadedRecipe, *, now: str, say: Callable[[str], None]) -
     check_leaks(test, splits, manifest.near_duplicate_threshold)
     cards, predictions, speeds = _measure(paths, [row.text for row in test], say)
     with Ledger.open(paths.ledger) as ledger:
-        costs = [*ledger.costs(), *_training_costs(loaded, cards)]
+        costs = [*ledger.costs(), *_training_costs(cards)]
         teacher_speed = _teacher_speed(ledger, test)
     looks = _look(paths, now)
     certificate = build_certificate(
@@ -102,14 +102,10 @@ def _measure(
     return cards, predictions, speeds
 
 
-def _training_costs(loaded: LoadedRecipe, cards: dict[str, StudentCard]) -> list[CostLine]:
-    price = loaded.recipe.students.machine_usd_per_hour
+def _training_costs(cards: dict[str, StudentCard]) -> list[CostLine]:
+    """Machine time of the students; the certificate prices it as it does the teacher's."""
     return [
-        CostLine(
-            what=f"training the {name} student",
-            seconds=card.train_seconds,
-            usd=None if price is None else card.train_seconds / 3600 * price,
-        )
+        CostLine(what=f"training the {name} student", seconds=card.train_seconds)
         for name, card in cards.items()
     ]
 

@@ -33,24 +33,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "bounds",
-        "capitalised",
-        "count",
-        "interval",
-        "moment",
-        "p_value",
-        "percent",
-        "point_bounds",
-        "points",
-        "points_interval",
-        "rate",
-        "requests",
-        "seconds",
-        "size",
-        "usd",
-    ):
-        environment.filters[name] = getattr(formats, name)
+    for name in formats.__all__:
+        if callable(function := getattr(formats, name)):
+            environment.filters[name] = function
     environment.filters["swatch"] = _swatch
     return environment
 
