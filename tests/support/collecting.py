@@ -53,5 +53,5 @@ def make_recipe(directory: Path, text: str = RECIPE) -> LoadedRecipe:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, teacher: FakeTeacher) -> FakeTeacher:
-    monkeypatch.setattr(session_module, "connect", lambda config, log_dir: teacher)
+    monkeypatch.setattr(session_module, "connect", lambda config, **_: teacher)
     return teacher

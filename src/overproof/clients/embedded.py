@@ -17,7 +17,7 @@ from typing import IO, Self
 
 from overproof.clients import registry
 from overproof.clients.openai_compatible import OpenAICompatibleTeacher
-from overproof.clients.protocol import Capabilities
+from overproof.clients.protocol import Capabilities, Meter
 from overproof.config.recipe import TeacherConfig
 from overproof.errors import MissingExtraError, TeacherError, TeacherUnreachableError
 from overproof.records.exchange import Completion, Outcome, Request
@@ -123,7 +123,7 @@ class EmbeddedTeacher:
         """Inside the context it runs: a server that did not start has raised already."""
         return
 
-    async def complete(self, request: Request) -> Completion:
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:  # noqa: ARG002
         """Answer one request.
 
         Raises:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from overproof.clients.protocol import Capabilities
+from overproof.clients.protocol import Capabilities, Meter
 from overproof.records.exchange import (
     Completion,
     Outcome,
@@ -90,7 +90,7 @@ class FakeTeacher:
         """It is always there."""
         return
 
-    async def complete(self, request: Request) -> Completion:
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:  # noqa: ARG002
         """Answer one request."""
         self.calls += 1
         await asyncio.sleep(self._latency_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from overproof.clients.protocol import Capabilities
+from overproof.clients.protocol import Capabilities, Meter
 from overproof.errors import TeacherError
 from overproof.records.exchange import Completion, Request
 
@@ -39,7 +39,7 @@ class LedgerOnlyTeacher:
         """The ledger needs nobody to answer."""
         return
 
-    async def complete(self, request: Request) -> Completion:
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:  # noqa: ARG002
         """Refuse: there is nobody to ask.
 
         Raises:

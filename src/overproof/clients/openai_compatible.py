@@ -21,7 +21,7 @@ from overproof.clients.openai_wire import (
     shown,
     without_prefill,
 )
-from overproof.clients.protocol import Capabilities
+from overproof.clients.protocol import Capabilities, Meter
 from overproof.clients.retry import (
     Attempt,
     Now,
@@ -150,7 +150,7 @@ class OpenAICompatibleTeacher:
             return str(error)
         return None
 
-    async def complete(self, request: Request) -> Completion:
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:  # noqa: ARG002
         """Answer one request, with retries; a retry waits without holding a slot.
 
         Raises:

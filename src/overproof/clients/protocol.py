@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 from overproof.records.exchange import Completion, Record, Request
 
-__all__ = ["Capabilities", "Teacher"]
+__all__ = ["Capabilities", "DrawsMany", "Meter", "Teacher"]
 
 
 class Capabilities(Record):
@@ -15,7 +16,9 @@ class Capabilities(Record):
 
     ``top_logprobs`` is the largest k it returns (0: none); ``assistant_prefill`` that it continues
     a last message of role assistant; ``tokenize`` that it tells how a text is tokenised.
-    ``context_length`` is in tokens, ``None`` where unknown.
+    ``context_length`` is in tokens, ``None`` where unknown. ``choices`` is how many answers one
+    call may draw. ``structured`` and ``tools`` say that a JSON Schema and functions can be handed
+    over; ``batch`` that everything goes through a batch API.
     """
 
     top_logprobs: int = 0
@@ -26,6 +29,27 @@ class Capabilities(Record):
     temperature: bool = True
     batch: bool = False
     context_length: int | None = None
+    choices: int = 1
+    structured: bool = False
+    tools: bool = False
+
+
+class Meter(Protocol):
+    """Watches what attempts may cost. A teacher tells it of every attempt that it sends."""
+
+    async def before(self) -> None:
+        """Reserve the worst case of one more attempt, or wait until there is room.
+
+        Raises:
+            BudgetError: a cap of the recipe leaves no room for it.
+        """
+
+    def after(self, completion: Completion, *, reached: bool) -> None:
+        """Settle an attempt with what came of it; ``reached`` tells whether it left this machine.
+
+        An attempt that may have been billed though nobody counted its tokens stays charged at its
+        reservation, marked uncertain.
+        """
 
 
 class Teacher(Protocol):
@@ -58,8 +82,20 @@ class Teacher(Protocol):
         ``None`` when somebody answers, or when it cannot be told without spending.
         """
 
-    async def complete(self, request: Request) -> Completion:
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:
         """Answer one request."""
 
     async def tokenize(self, text: str) -> list[bytes] | None:
         """Byte pieces of ``text`` in the teacher's tokenizer, ``None`` where it cannot tell."""
+
+
+class DrawsMany(Teacher, Protocol):
+    """A teacher whose ``capabilities.choices`` is above 1."""
+
+    async def complete_many(
+        self, requests: Sequence[Request], meter: Meter | None = None
+    ) -> list[Completion]:
+        """Answer requests that differ in ``sample`` alone, in one call of ``n`` choices.
+
+        At most ``capabilities.choices`` of them. The usage of the call stands with the first.
+        """

@@ -49,7 +49,8 @@ class LoadedRecipe:
 
 FREE_TEACHER_KEYS = (
     "concurrency", "timeout_s", "max_attempts", "requests_per_minute", "threads", "price",
-    "api_key_env", "headers",
+    "api_key_env", "headers", "tokens_per_minute", "pacing", "stream", "stall_s", "choices",
+    "batch", "batch_size", "batch_poll_s", "device",
 )  # fmt: skip
 
 

@@ -6,22 +6,19 @@ combination is refused here with the alternative named.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-from overproof.config.keys import check_variable, hidden, literal_secret, looks_like_a_key
+from overproof.config.running import BaseRecipe, BudgetConfig, DriftConfig, RunConfig
+from overproof.config.section import Section, Share
+from overproof.config.teacher import PriceConfig, TeacherConfig, TermsConfig
 
 __all__ = [
     "BudgetConfig",
     "CertificateConfig",
     "DataConfig",
+    "DriftConfig",
     "EncoderConfig",
     "PriceConfig",
     "ProbeConfig",
@@ -32,151 +29,6 @@ __all__ = [
     "TeacherConfig",
     "TermsConfig",
 ]
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A section of a recipe: frozen, and unknown keys are errors."""
-
-    # A misplaced key must not be repeated by the error that refuses it.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class RunConfig(Section):
-    """``[run]``: the run's name, its directory (relative to the recipe) and its seed."""
-
-    name: str = Field(min_length=1)
-    dir: str
-    seed: int = 0
-    demo: bool = False
-
-
-class PriceConfig(Section):
-    """``[teacher.price]``: US dollars a million tokens; a price left out is unknown."""
-
-    input: float | None = Field(default=None, ge=0)
-    output: float | None = Field(default=None, ge=0)
-    cached_input: float | None = Field(default=None, ge=0)
-
-
-class TermsConfig(Section):
-    """``[teacher.terms]``: may this teacher's outputs train a model?
-
-    ``training`` is ``allowed`` or ``attested`` (the user holds a right: say which in
-    ``attestation``; both are written into the ledger and the model card), or ``unknown``.
-    """
-
-    licence: str = "unknown"
-    training: Literal["allowed", "attested", "unknown"] = "unknown"
-    attestation: str = ""
-    url: str = ""
-
-    @model_validator(mode="after")
-    def _attestation_is_said(self) -> Self:
-        if self.training == "attested" and not self.attestation:
-            raise ValueError("training = 'attested' needs an attestation: say which right you hold")
-        return self
-
-
-def _named_instead(what: str, name: str) -> str:
-    return hidden(
-        f"{what} looks like a secret: write {name} = 'env:VARIABLE' and put the value into that "
-        "environment variable"
-    )
-
-
-class TeacherConfig(Section):
-    """``[teacher]``: who is asked, and how.
-
-    ``kind``: ``embedded`` (llama.cpp started by overproof; ``model`` is a name that
-    ``overproof models list`` shows, or a path to a GGUF file), ``openai`` (any OpenAI-compatible
-    ``base_url``), ``ledger`` (no teacher: only answers imported or collected before), or ``fake``
-    (a deterministic stand-in for trying things out; its answers mean nothing).
-    ``headers``, ``query`` and ``body`` values of the form ``env:NAME`` are read from the
-    environment; ``api_key_env`` is the name of the key's variable. A secret itself is refused.
-    """
-
-    kind: Literal["embedded", "openai", "ledger", "fake"]
-    model: str = Field(min_length=1)
-    base_url: str | None = None
-    path: str = "/chat/completions"
-    api_key_env: str | None = None
-    api_key_header: str = "Authorization"
-    headers: dict[str, str] = Field(default_factory=dict)
-    query: dict[str, str] = Field(default_factory=dict)
-    body: dict[str, Any] = Field(default_factory=dict)
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    supports_temperature: bool = True
-    supports_seed: bool = True
-    supports_prefill: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=200)
-    context_length: int | None = Field(default=None, ge=1)
-    concurrency: int = Field(default=8, ge=1, le=1024)
-    timeout_s: float = Field(default=60.0, gt=0)
-    max_attempts: int = Field(default=6, ge=1)
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    threads: int | None = Field(default=None, ge=1)
-    price: PriceConfig = PriceConfig()
-    terms: TermsConfig = TermsConfig()
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _names_a_variable(cls, name: str | None) -> str | None:
-        if name is not None:
-            check_variable(name)
-        return name
-
-    @field_validator("headers")
-    @classmethod
-    def _no_secret_header(cls, headers: dict[str, str]) -> dict[str, str]:
-        secret = ("auth", "cookie", "key", "password", "secret", "token")
-        for name, value in headers.items():
-            if any(word in name.lower() for word in secret) and not value.startswith("env:"):
-                raise ValueError(_named_instead(f"header {name}", name))
-        return headers
-
-    @field_validator("headers", "query", "body")
-    @classmethod
-    def _no_literal_secrets(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if (place := literal_secret(values)) is not None:
-            raise ValueError(_named_instead(place, place.split(".")[-1]))
-        return values
-
-    @field_validator("base_url")
-    @classmethod
-    def _no_secret_in_url(cls, url: str | None) -> str | None:
-        if url and "@" in url.split("://", 1)[-1].split("/", 1)[0]:
-            raise ValueError("holds a user or password: name the key's variable in api_key_env")
-        return url
-
-    @field_validator("base_url", "path")
-    @classmethod
-    def _no_query_in_url(cls, url: str | None) -> str | None:
-        if url and ("?" in url or "#" in url):
-            raise ValueError(
-                "holds a query string: write its parameters into [teacher.query], a secret one as "
-                "'env:VARIABLE'"
-            )
-        return url
-
-    @field_validator("model", "base_url", "path", "api_key_header")
-    @classmethod
-    def _is_no_key(cls, text: str | None) -> str | None:
-        if text and looks_like_a_key(text):
-            raise ValueError(
-                "holds what looks like an API key: put the key into an environment variable and "
-                "name that variable in api_key_env"
-            )
-        return text
-
-    @model_validator(mode="after")
-    def _kind_has_what_it_needs(self) -> Self:
-        if self.kind == "openai" and not self.base_url:
-            raise ValueError("kind = 'openai' needs base_url, such as 'https://HOST/v1'")
-        if self.kind != "openai" and self.base_url:
-            raise ValueError(f"base_url has no meaning for kind = '{self.kind}'; use 'openai'")
-        return self
 
 
 class DataConfig(Section):
@@ -306,24 +158,13 @@ class CertificateConfig(Section):
     bootstrap: int = Field(default=2000, ge=200)
 
 
-class BudgetConfig(Section):
-    """``[budget]``: caps that stop collecting; ``max_failed`` is a share of the requests."""
+class Recipe(BaseRecipe):
+    """A whole recipe of a label task."""
 
-    max_calls: int | None = Field(default=None, ge=1)
-    max_cost_usd: float | None = Field(default=None, gt=0)
-    max_failed: Share = 0.02
-
-
-class Recipe(Section):
-    """A whole recipe."""
-
-    run: RunConfig
-    teacher: TeacherConfig
     data: DataConfig
     task: TaskConfig
     students: StudentsConfig = StudentsConfig()
     certificate: CertificateConfig = CertificateConfig()
-    budget: BudgetConfig = BudgetConfig()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

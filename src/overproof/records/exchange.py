@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
@@ -18,8 +19,11 @@ __all__ = [
     "Parameters",
     "Request",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
     "TopLogprob",
     "Usage",
+    "request_address",
 ]
 
 
@@ -40,18 +44,42 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class Tool(Record):
+    """A function that the teacher may call; ``parameters`` is a JSON Schema."""
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class ToolCall(Record):
+    """A call that a teacher made. ``arguments`` is JSON text as the teacher wrote it."""
+
+    id: str = ""
+    name: str
+    arguments: str = "{}"
+
+
 class Message(Record):
-    """One message of a chat."""
+    """One message of a chat.
+
+    ``tool_calls`` are an assistant's; ``tool_call_id`` says which of them a message of role
+    ``tool`` answers.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 class Parameters(Record):
     """Everything besides model and messages that changes what a teacher answers.
 
     ``top_logprobs`` asks for that many alternatives a token; ``None`` asks for no log-probs.
-    ``extra`` is the recipe's additional request body.
+    ``prompt_logprobs`` asks for as many alternatives at every token of the prompt. ``extra`` is
+    the recipe's additional request body. ``response_schema`` is the JSON Schema that the answer
+    must follow. ``tool_choice`` is ``auto``, ``none``, ``required`` or the name of a tool.
     """
 
     max_tokens: int = Field(default=256, ge=1)
@@ -61,6 +89,10 @@ class Parameters(Record):
     top_logprobs: int | None = None
     stop: tuple[str, ...] = ()
     extra: dict[str, Any] = Field(default_factory=dict)
+    response_schema: dict[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    prompt_logprobs: int | None = None
 
 
 class Request(Record):
@@ -76,8 +108,44 @@ class Request(Record):
 
     @cached_property
     def key(self) -> str:
-        """The content address: hash of model, messages, parameters and sample number."""
-        return content_hash(self.model_dump(mode="json"))
+        """The content address: hash of model, messages, parameters and sample number.
+
+        Fields that came with a later version are left out where they say nothing, so that a
+        ledger keeps its keys.
+        """
+        return request_address(self.model_dump(mode="json"))
+
+
+# What every address holds; the other fields came later and are part of it where they say something.
+_ADDRESSED = frozenset(
+    {
+        "role",
+        "content",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "seed",
+        "top_logprobs",
+        "stop",
+        "extra",
+    }
+)
+
+
+def request_address(request: Mapping[str, Any]) -> str:
+    """The content address of a request given as JSON, such as the ledger keeps; see ``Request``."""
+    return content_hash(
+        {
+            "model": request["model"],
+            "messages": [_addressed(message) for message in request["messages"]],
+            "parameters": _addressed(request["parameters"]),
+            "sample": request["sample"],
+        }
+    )
+
+
+def _addressed(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in part.items() if k in _ADDRESSED or (v is not None and v != [])}
 
 
 class TopLogprob(Record):
@@ -98,12 +166,17 @@ class TokenLogprob(Record):
 
 
 class Usage(Record):
-    """Tokens as the server counted them. Cached tokens are part of the input tokens."""
+    """Tokens as the server counted them.
+
+    Tokens read from a cache and tokens written to one are part of the input tokens; reasoning
+    tokens are part of the output tokens.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 class Completion(Record):
@@ -111,6 +184,13 @@ class Completion(Record):
 
     ``TRUNCATED`` says that ``max_tokens`` was reached. ``error`` is set when the outcome is
     ``MALFORMED`` or ``FAILED``. Times are in seconds.
+
+    ``reasoning`` is what a model thought aloud, kept apart from what it answered.
+    ``prompt_logprobs`` holds the prompt's own tokens, ``None`` at the first, which nothing
+    predicts. ``choice`` numbers the answers of one call with ``n`` above 1: the usage of the call
+    stands with choice 0, and is zero with the others. ``batch`` is the batch that answered.
+    ``uncertain_attempts`` counts attempts that may have been billed though nobody counted their
+    tokens: timeouts, broken connections, garbled bodies.
     """
 
     outcome: Outcome
@@ -124,12 +204,20 @@ class Completion(Record):
     status: int | None = None
     error: str | None = None
     attempts: int = 1
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    choice: int = 0
+    batch: str | None = None
+    uncertain_attempts: int = 0
 
 
 class Exchange(Record):
     """A request with its completion, as the ledger keeps it.
 
     ``created_at`` is ISO 8601 in UTC. ``cost_usd`` is ``None`` where a price is unknown.
+    ``uncertain_usd`` is what attempts of unknown billing may have cost at most, beyond
+    ``cost_usd``.
     ``source`` is ``collected`` or ``imported:FILE``; ``licence`` and ``terms`` are the teacher's.
     """
 
@@ -138,6 +226,7 @@ class Exchange(Record):
     teacher: str
     created_at: str
     cost_usd: float | None = None
+    uncertain_usd: float = 0.0
     source: str = "collected"
     licence: str = "unknown"
     terms: str = "unknown"

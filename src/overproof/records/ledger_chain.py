@@ -21,8 +21,7 @@ import sqlite3
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from overproof.records.exchange import Exchange, Outcome, Record
-from overproof.records.hashing import content_hash
+from overproof.records.exchange import Exchange, Outcome, Record, request_address
 
 __all__ = [
     "COLUMNS",
@@ -140,7 +139,7 @@ def columns_of(kind: str, body: dict[str, Any], key: str | None = None) -> Colum
     usage = completion["usage"] or {}
     cost = exchange["cost_usd"]
     return Columns(
-        key=key_bytes(key or body.get("key") or content_hash(exchange["request"])),
+        key=key_bytes(key or body.get("key") or request_address(exchange["request"])),
         outcome=completion["outcome"],
         teacher=_indexed(exchange["teacher"]),
         model=_indexed(exchange["request"]["model"]),

@@ -111,7 +111,7 @@ def request_body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {
         **parameters.extra,
         "model": request.model,
-        "messages": [message.model_dump() for message in request.messages],
+        "messages": [message.model_dump(exclude_defaults=True) for message in request.messages],
         "max_tokens": parameters.max_tokens,
     }
     for name in ("temperature", "top_p", "seed"):

@@ -1,0 +1,1 @@
+"""Filters of text datasets, one a file."""
