@@ -16,7 +16,11 @@ HERE = Path(__file__).resolve().parent
 
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
-    return {"commands.md": commands(), "recipe.md": recipe()}
+    return {
+        "commands.md": commands(),
+        "recipe.md": recipe(),
+        "text-recipe.md": text_recipe(),
+    }
 
 
 def commands() -> str:
@@ -46,35 +50,65 @@ def commands() -> str:
 
 
 def recipe() -> str:
-    """Every section of a recipe with its keys and defaults."""
-    from pydantic import BaseModel
-
+    """Every section of a label task's recipe with its keys and defaults."""
     from overproof.config.recipe import Recipe
 
-    parts = ["# The recipe\n\nGenerated from the code by `make docs`. `overproof init` writes one "
-             "with comments.\n"]  # fmt: skip
+    head = "# The recipe of a label task\n\nGenerated from the code by `make docs`. "
+    head += (
+        "`overproof init` writes one with comments. [Text tasks](text-recipe.md) have another.\n"
+    )
+    return head + "".join(_sections(Recipe, set()))
 
-    def inner(annotation: Any) -> type[BaseModel] | None:
-        kinds = [annotation, *get_args(annotation)]
-        return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
 
-    def section(model: type[BaseModel], name: str) -> None:
-        plain = {k: f for k, f in model.model_fields.items() if inner(f.annotation) is None}
-        parts.append(f"\n## [{name}]\n\n{_unwrapped(model.__doc__ or '')}\n\n")
-        parts.append("| key | default |\n|---|---|\n")
-        for key, field in plain.items():
-            value = field.get_default(call_default_factory=True)
-            default = "**required**" if field.is_required() else f"`{value!r}`"
-            parts.append(f"| `{key}` | {default} |\n")
-        for key, field in model.model_fields.items():
-            if (child := inner(field.annotation)) is not None:
-                section(child, f"{name}.{key}")
+def text_recipe() -> str:
+    """Every section of a text task's recipe; those that both kinds share are not repeated."""
+    from overproof.config.running import BaseRecipe
+    from overproof.config.text_recipe import TextRecipe
 
-    for key, field in Recipe.model_fields.items():
-        child = inner(field.annotation)
-        assert child is not None
-        section(child, key)
-    return "".join(parts)
+    head = "# The recipe of a text task\n\nGenerated from the code by `make docs`. "
+    head += "`overproof init --task text` writes one with comments. `[run]`, `[teacher]`, "
+    head += "`[budget]` and `[drift]` are those of a [label task](recipe.md).\n"
+    return head + "".join(_sections(TextRecipe, set(BaseRecipe.model_fields)))
+
+
+def _sections(recipe: Any, without: set[str]) -> list[str]:
+    parts: list[str] = []
+    for key, field in recipe.model_fields.items():
+        if key in without:
+            continue
+        kinds = _models(field.annotation)
+        several = len(kinds) > 1
+        for kind in kinds:
+            _section(kind, f"[[{key}]]" if several else f"[{key}]", key, parts)
+    return parts
+
+
+def _section(model: Any, title: str, name: str, parts: list[str]) -> None:
+    fields = model.model_fields
+    kind = get_args(fields["kind"].annotation) if title.startswith("[[") else ()
+    shown = f'{title} kind = "{kind[0]}"' if kind else title
+    parts.append(f"\n## {shown}\n\n{_unwrapped(model.__doc__ or '')}\n\n")
+    parts.append("| key | default |\n|---|---|\n")
+    children = []
+    for key, field in fields.items():
+        inner = _models(field.annotation)
+        if len(inner) == 1 and not title.startswith("[["):
+            children.append((inner[0], f"[{name}.{key}]", f"{name}.{key}"))
+            continue
+        value = field.get_default(call_default_factory=True)
+        default = "**required**" if field.is_required() else f"`{value!r}`"
+        parts.append(f"| `{field.alias or key}` | {default} |\n")
+    for child, child_title, child_name in children:
+        _section(child, child_title, child_name, parts)
+
+
+def _models(annotation: Any) -> list[Any]:
+    """The models that an annotation names, however deep."""
+    from pydantic import BaseModel
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models(part)]
 
 
 def _unwrapped(doc: str) -> str:

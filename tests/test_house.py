@@ -43,10 +43,14 @@ def test_the_public_surface() -> None:
         "certify",
         "check_bases",
         "collect",
+        "collect_shard",
+        "collect_text",
         "distill",
         "init",
         "load",
+        "load_any",
         "plan",
+        "plan_text",
         "train",
     ]
     assert overproof.distill is api.distill

@@ -43,6 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory like the repository after `make demo`, with tiny stand-ins."""
     directory = tmp_path_factory.mktemp("home")
     tiny.write_task(directory)
+    tiny.write_chats(directory)
     done = run("distill", "configs/demo.toml", "--json", cwd=directory)
     result = json.loads(done.stdout)
     assert result["certificate"]["verdict"] == "certified"
@@ -319,10 +320,11 @@ def test_an_interrupted_collection_keeps_what_was_paid_for(
         before = len(SlowServer.calls)
         assert 60 <= before < 400
         ledger = tmp_path / "runs/demo/ledger.sqlite"
-        assert verified(ledger) == 1 + 1 + before  # the root, the recipe, and every answer
+        # The root, the recipe, its terms, and every answer.
+        assert verified(ledger) == 3 + before
         run("collect", str(recipe), cwd=tmp_path)
         assert len(SlowServer.calls) == 400
-        assert verified(ledger) == 1 + 1 + 400
+        assert verified(ledger) == 3 + 400
     finally:
         server.shutdown()
         server.server_close()

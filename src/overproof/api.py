@@ -26,18 +26,38 @@ from overproof.errors import ConfigError, OverproofError
 if TYPE_CHECKING:
     from overproof.collect.asker import Progress
     from overproof.collect.plan import Plan
-    from overproof.config.load import LoadedRecipe
+    from overproof.collect.shards import Shard
+    from overproof.collect.text_plan import TextPlan
+    from overproof.config.load import LoadedRecipe, LoadedTextRecipe
     from overproof.records.certificate import Certificate
+    from overproof.records.chat_dataset import TextManifest
     from overproof.records.dataset import DatasetManifest
     from overproof.records.student import StudentCard
 
 T = TypeVar("T")
 
-__all__ = ["certify", "check_bases", "collect", "distill", "init", "load", "plan", "train"]
+__all__ = [
+    "certify",
+    "check_bases",
+    "collect",
+    "collect_shard",
+    "collect_text",
+    "distill",
+    "init",
+    "load",
+    "load_any",
+    "plan",
+    "plan_text",
+    "train",
+]
 
 
-def init(directory: Path) -> Path:
+def init(directory: Path, task: str = "label") -> Path:
     """Write a commented starter recipe into ``directory`` and return its path.
+
+    Args:
+        directory: made where it is missing.
+        task: ``label`` or ``text``.
 
     Raises:
         ConfigError: there is a recipe already; it is never overwritten.
@@ -45,22 +65,43 @@ def init(directory: Path) -> Path:
     target = directory / "recipe.toml"
     if target.exists():
         raise ConfigError(str(target), "exists already", "edit it, or name another directory")
-    text = resources.files("overproof.config").joinpath("starter.toml").read_text()
+    starters = {"label": "starter.toml", "text": "starter_text.toml"}
+    if task not in starters:
+        raise ConfigError(f"task {task!r}", "is none", f"choose {' or '.join(starters)}")
+    text = resources.files("overproof.config").joinpath(starters[task]).read_text()
     directory.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
     return target
 
 
 def load(path: str | Path) -> LoadedRecipe:
-    """Read and check a recipe; see ``overproof.config.load.load_recipe``.
+    """Read and check the recipe of a label task.
 
     A ``data.file`` of the form ``registry:NAME`` is a data set that ``overproof models pull``
     fetched.
-    """
-    from overproof.config.load import load_recipe
 
-    loaded = load_recipe(Path(path))
-    scheme, _, name = loaded.recipe.data.file.partition(":")
+    Raises:
+        ConfigError: it is no recipe, or one of a text task.
+    """
+    from overproof.config.load import LoadedTextRecipe
+
+    loaded = load_any(path)
+    if isinstance(loaded, LoadedTextRecipe):
+        raise ConfigError(
+            str(loaded.path),
+            "is the recipe of a text task (task.kind = 'text'), which has no students yet",
+            "`overproof collect` makes its dataset, in the chat format that training libraries "
+            "read; `plan` and `collect` are what it can be used with",
+        )
+    return loaded
+
+
+def load_any(path: str | Path) -> LoadedRecipe | LoadedTextRecipe:
+    """Read and check a recipe of either kind; see ``overproof.config.load``."""
+    from overproof.config.load import load_any as read
+
+    loaded = read(Path(path))
+    scheme, _, name = (loaded.recipe.data.file or "").partition(":")
     if scheme == "registry":
         from overproof.clients.registry import resolve
 
@@ -68,16 +109,23 @@ def load(path: str | Path) -> LoadedRecipe:
     return loaded
 
 
-def plan(loaded: LoadedRecipe, probe: int = 6) -> Plan:
+def plan(loaded: LoadedRecipe, probe: int = 6, ask: int = 0) -> Plan:
     """The verdict before spending; see ``overproof.collect.plan.plan``."""
     from overproof.collect.plan import plan as make_plan
 
-    made = _run_gently(make_plan(loaded, probe))
+    made = _run_gently(make_plan(loaded, probe, ask=ask))
     try:
         check_bases(loaded)
     except OverproofError as error:
         return made.model_copy(update={"ok": False, "problems": (*made.problems, str(error))})
     return made
+
+
+def plan_text(loaded: LoadedTextRecipe, probe: int = 6, ask: int = 0) -> TextPlan:
+    """The verdict before spending, for a text task; see ``overproof.collect.text_plan``."""
+    from overproof.collect.text_plan import plan_text as make_plan
+
+    return _run_gently(make_plan(loaded, probe, ask=ask))
 
 
 def check_bases(loaded: LoadedRecipe) -> None:
@@ -100,6 +148,37 @@ def collect(
     from overproof.collect.collect import collect as run
 
     return _run_gently(run(loaded, changed))
+
+
+def collect_text(
+    loaded: LoadedTextRecipe,
+    changed: Callable[[Progress], None] | None = None,
+    shard: Shard | None = None,
+) -> TextManifest | None:
+    """Ask the teacher and freeze a dataset of chats; see ``overproof.collect.text``."""
+    from overproof.collect.text import collect_text as run
+
+    return _run_gently(run(loaded, changed, shard))
+
+
+def collect_shard(
+    loaded: LoadedRecipe | LoadedTextRecipe,
+    shard: Shard,
+    changed: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Ask the teacher one shard's part, into a ledger of its own; see ``collect.shards``.
+
+    Returns:
+        The shard's directory, whose ledger is to be merged into the run's.
+    """
+    from overproof.collect.collect import collect_shard as run
+    from overproof.config.load import LoadedTextRecipe
+
+    if isinstance(loaded, LoadedTextRecipe):
+        collect_text(loaded, changed, shard)
+    else:
+        _run_gently(run(loaded, shard, changed))
+    return shard.directory(loaded.run_dir)
 
 
 def _run_gently(work: Coroutine[Any, Any, T]) -> T:

@@ -23,6 +23,8 @@ OverproofError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "BudgetError",
     "CapabilityError",
@@ -123,7 +125,21 @@ class TeacherUnreachableError(TeacherError):
 
 
 class TooManyFailedError(TeacherError):
-    """A larger share of requests failed than the recipe's ``max_failed``."""
+    """A larger share of requests failed than the recipe's ``max_failed``.
+
+    ``outcomes`` are the answers by split and outcome, for the table at the end.
+    """
+
+    def __init__(
+        self,
+        culprit: str,
+        reason: str,
+        way_out: str = "",
+        outcomes: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        super().__init__(culprit, reason, way_out)
+        self.outcomes = outcomes or {}
+        self.args = (culprit, reason, way_out, self.outcomes)
 
 
 class BudgetError(OverproofError):

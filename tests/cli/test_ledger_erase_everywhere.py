@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from overproof.cli.ledger import app
+from overproof.errors import LedgerError
 from overproof.records.dataset import LabelRow, write_split
 from overproof.records.exchange import Completion, Exchange, Message, Outcome, Request
 from overproof.records.ledger import Ledger
@@ -121,3 +122,14 @@ def test_a_short_text_is_looked_for_as_a_whole_line(tmp_path: Path) -> None:
         ledger.submit(exchange(SYSTEM, user("yes"), answer="no"))
     found = json.loads(erase(tmp_path, "2", "--yes", "--json"))
     assert found == {"erased": 1, "also_in_rows": [4, 5, 6], "also_in_files": []}
+
+
+def test_what_was_erased_before_cannot_be_looked_for(run: Path) -> None:
+    erase(run, "2", "--yes")
+    result = CliRunner().invoke(app, ["erase", "2", str(run), "--everywhere", "--yes"])
+    assert isinstance(result.exception, LedgerError)
+    assert "row 2 was erased before" in str(result.exception)
+    assert "name a row that still holds the input" in str(result.exception)
+    assert PERSON.encode() in bytes_of_ledger(run)
+    assert json.loads(erase(run, "3", "--everywhere", "--yes", "--json"))["erased"] == 2
+    assert "erased row 2" in erase(run, "2", "--yes")  # without it, the file is cleaned again

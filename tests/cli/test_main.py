@@ -71,13 +71,28 @@ def test_the_starter_recipe_is_a_recipe_and_is_never_overwritten(tmp_path: Path)
     assert "exists already" in again.stderr
 
 
+def test_the_text_starter_is_a_text_recipe(tmp_path: Path) -> None:
+    from overproof.config.load import LoadedTextRecipe, load_any
+
+    assert overproof("init", "task", "--task", "text", cwd=tmp_path).returncode == 0
+    loaded = load_any(tmp_path / "task")
+    assert isinstance(loaded, LoadedTextRecipe)
+    assert [each.kind for each in loaded.recipe.filters][:2] == ["exact", "near_duplicate"]
+    wrong = overproof("init", "other", "--task", "poem", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "choose label or text" in wrong.stderr
+    assert not (tmp_path / "other").exists()
+    trained = overproof("train", "task", cwd=tmp_path)
+    assert trained.returncode == 2
+    assert "text task" in trained.stderr
+
+
 def test_every_shipped_recipe_parses() -> None:
-    from overproof.config.load import load_recipe
+    from overproof.config.load import LoadedRecipe, load_any
 
     recipes = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
-    assert recipes
-    for path in recipes:
-        assert load_recipe(path).recipe.task.labels
+    kinds = {path.stem: type(load_any(path)) is LoadedRecipe for path in recipes}
+    assert kinds == {"chats": False, "demo": True}
 
 
 def test_a_teacher_that_is_not_there_exits_3(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from overproof.clients.pacing import Pacer
 from overproof.clients.retry import (
     Attempt,
-    Pacer,
     RetryPolicy,
     is_retryable,
+    may_be_billed,
     retry_after_s,
     with_retries,
 )
@@ -47,6 +48,11 @@ def test_which_statuses_are_worth_another_attempt() -> None:
     assert {status for status in again | for_good if is_retryable(status)} == again
 
 
+def test_what_was_refused_was_not_billed() -> None:
+    unsure, refused = {408, 500, 502, 504}, {400, 401, 404, 409, 422, 425, 429, 501, 503, 529}
+    assert {status for status in unsure | refused if may_be_billed(status)} == unsure
+
+
 def test_backoff_doubles_to_a_cap_with_full_jitter() -> None:
     policy, rng = RetryPolicy(base_s=1.0, cap_s=4.0), random.Random(0)
     waits = {n: [policy.backoff_s(n, rng) for _ in range(300)] for n in (1, 2, 3, 4, 50)}
@@ -66,7 +72,7 @@ def attempts(*results: Attempt) -> Any:
 
 async def test_it_stops_at_success_and_counts_attempts(clock: Any) -> None:
     again = Attempt(FAILED, retry=True)
-    completion, alone = await with_retries(
+    [completion], alone = await with_retries(
         attempts(again, again, Attempt(ANSWERED)),
         RetryPolicy(),
         rng=random.Random(0),
@@ -114,21 +120,27 @@ async def test_a_server_that_asks_for_hours_is_not_waited_for(clock: Any) -> Non
     assert not clock.slept
 
 
-async def test_the_pace_is_even(clock: Any) -> None:
-    pacer = Pacer(30, sleep=clock.sleep, now=clock.now)
-    for _ in range(3):
-        await pacer.turn()
-    assert clock.slept == [2.0, 2.0]
-    clock.seconds += 60.0
-    await pacer.turn()
-    assert clock.slept == [2.0, 2.0]
+async def test_attempts_that_reached_nobody_are_no_calls_and_doubtful_ones_are_counted(
+    clock: Any,
+) -> None:
+    gone = Attempt(FAILED, retry=True, unreachable=True)
+    late = Attempt(FAILED.model_copy(update={"uncertain_attempts": 1}), retry=True)
+    [completion], alone = await with_retries(
+        attempts(gone, late, gone, late, Attempt(ANSWERED)),
+        RetryPolicy(),
+        rng=random.Random(0),
+        pacer=Pacer(now=clock.now),
+        sleep=clock.sleep,
+    )
+    assert (completion.attempts, completion.uncertain_attempts, alone) == (3, 2, False)
 
 
-async def test_a_hold_only_grows(clock: Any) -> None:
-    pacer = Pacer(now=clock.now)
-    assert pacer.held_s == 0.0
-    pacer.hold(5.0)
-    pacer.hold(1.0)
-    assert pacer.held_s == 5.0
-    clock.seconds = 6.0
-    assert pacer.held_s == 0.0
+async def test_what_is_fatal_is_raised_at_once(clock: Any) -> None:
+    with pytest.raises(TeacherError, match="the key"):
+        await with_retries(
+            attempts(Attempt(FAILED, retry=True, fatal=TeacherError("the key", "is refused"))),
+            RetryPolicy(),
+            rng=random.Random(0),
+            pacer=Pacer(now=clock.now),
+            sleep=clock.sleep,
+        )

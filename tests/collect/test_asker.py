@@ -11,6 +11,7 @@ import pytest
 
 from overproof.clients.fake import FakeTeacher
 from overproof.clients.pricing import cost_usd, price_of
+from overproof.clients.protocol import Meter
 from overproof.clients.terms import check_terms
 from overproof.collect.asker import Asker
 from overproof.collect.budget import worst_case_usd
@@ -127,7 +128,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_kept(ledger: Ledger) 
     assert ledger.lookup(request().key) is not None
 
 
-async def test_a_request_given_up_is_recorded_with_an_unknown_cost(ledger: Ledger) -> None:
+async def test_a_request_given_up_is_recorded_with_what_it_may_have_cost(ledger: Ledger) -> None:
     teacher = FakeTeacher(latency_s=3600)
     async with asking(ledger, teacher, PRICED, patience_s=0.01) as asker:
         task = asyncio.create_task(asker.ask(request()))
@@ -136,7 +137,8 @@ async def test_a_request_given_up_is_recorded_with_an_unknown_cost(ledger: Ledge
     (kept,) = ledger.exchanges()
     assert kept.completion.outcome is Outcome.FAILED
     assert "stopped before the answer came" in (kept.completion.error or "")
-    assert kept.cost_usd is None
+    assert (kept.cost_usd, kept.uncertain_usd) == (0.0, pytest.approx(0.038))
+    assert kept.completion.uncertain_attempts == 1
 
 
 async def test_a_cap_on_calls_counts_over_the_whole_run(ledger: Ledger) -> None:
@@ -196,22 +198,18 @@ async def test_a_cap_on_money_is_never_passed(ledger: Ledger, at_once: bool) -> 
     assert teacher.calls == 4
 
 
-@pytest.mark.parametrize(
-    ("status", "cost"),
-    [(400, 0.0), (404, 0.0), (422, 0.0)]
-    + [(status, None) for status in (None, 408, 409, 425, 429, 500, 503)],
-)
-async def test_only_a_definite_refusal_is_free(
-    ledger: Ledger, status: int | None, cost: float | None
-) -> None:
-    failed = Completion(outcome=Outcome.FAILED, status=status, error="no")
+@pytest.mark.parametrize("uncertain", [0, 1])
+async def test_what_may_have_been_billed_stays_charged(ledger: Ledger, uncertain: int) -> None:
+    failed = Completion(outcome=Outcome.FAILED, error="no", uncertain_attempts=uncertain)
     teacher = FakeTeacher(answer=lambda _: failed)
     caps = PRICED + "[budget]\nmax_cost_usd = 0.07"
     for session in range(2):  # the reservation stays, in the session and in the next one
         async with asking(ledger, teacher, caps) as asker:
             await asyncio.gather(*(asker.ask(request(n)) for n in range(3)), return_exceptions=True)
-            assert teacher.calls == (3 * (session + 1) if cost == 0.0 else 1)
-    assert {exchange.cost_usd for exchange in ledger.exchanges()} == {cost}
+            assert teacher.calls == (1 if uncertain else 3 * (session + 1))
+    found = list(ledger.exchanges())
+    assert {exchange.cost_usd for exchange in found} == {0.0}
+    assert [e.uncertain_usd for e in found] == pytest.approx([uncertain * 0.038] * len(found))
 
 
 async def test_a_failure_of_a_free_teacher_is_free(ledger: Ledger) -> None:
@@ -235,11 +233,14 @@ async def test_a_cap_on_money_without_a_price_refuses_the_first_call(ledger: Led
 
 async def test_what_nobody_answered_is_not_charged(ledger: Ledger) -> None:
     class Absent(FakeTeacher):
-        async def complete(self, request: Request) -> Completion:
+        async def complete(self, request: Request, meter: Meter | None = None) -> Completion:
             if self.calls < 3:
+                assert meter is not None
+                await meter.before()
                 self.calls += 1
+                meter.after(Completion(outcome=Outcome.FAILED), reached=False)
                 raise TeacherUnreachableError("far", "nobody answers")
-            return await super().complete(request)
+            return await super().complete(request, meter)
 
     caps = PRICED + "[budget]\nmax_calls = 1\nmax_cost_usd = 0.04"
     async with asking(ledger, Absent(), caps) as asker:

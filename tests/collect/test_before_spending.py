@@ -52,7 +52,7 @@ def recipe(tmp_path: Path):
 
 
 def use(monkeypatch: pytest.MonkeyPatch, teacher: FakeTeacher) -> FakeTeacher:
-    monkeypatch.setattr(session_module, "connect", lambda config, log_dir: teacher)
+    monkeypatch.setattr(session_module, "connect", lambda config, **_: teacher)
     return teacher
 
 
@@ -100,8 +100,9 @@ def test_calls_are_those_that_probed_inputs_took(recipe, monkeypatch: pytest.Mon
     planned = asyncio.run(plan(loaded, probe=6))
     an_input = teacher.calls / 6
     assert an_input > 1
-    assert planned.calls == pytest.approx(an_input * 68, abs=1)
-    assert asyncio.run(plan(loaded, probe=6)).calls == pytest.approx(an_input * 62, abs=1)
+    assert planned.calls == pytest.approx(an_input * 62, abs=1)  # the six are answered now
+    assert asyncio.run(plan(loaded, probe=6)).calls == planned.calls
+    assert teacher.calls == an_input * 6
 
 
 def test_a_cap_on_money_without_a_price_is_a_problem(recipe, monkeypatch) -> None:
@@ -114,4 +115,55 @@ def test_a_cap_on_money_without_a_price_is_a_problem(recipe, monkeypatch) -> Non
     planned = asyncio.run(plan(recipe(text)))
     assert not planned.ok
     assert "price is unknown" in planned.problems[0]
+    assert teacher.calls == 0
+
+
+PAID = RECIPE.replace('"fake"', '"openai"', 1).replace(
+    "[data]",
+    'base_url = "http://127.0.0.1:9/v1"\nterms = { training = "allowed" }\n'
+    "price = { input = 2.0, output = 8.0 }\n{more}\n[data]",
+)
+
+
+def paid(more: str = "") -> str:
+    return PAID.replace("{more}", more)
+
+
+def test_a_paid_teacher_is_asked_only_when_told_to(recipe, monkeypatch) -> None:
+    teacher = use(monkeypatch, FakeTeacher())
+    blind = asyncio.run(plan(recipe(paid()), probe=6))
+    assert teacher.calls == 0
+    assert blind.forecast is not None
+    assert blind.forecast.asked == 0
+    assert blind.cost_usd == blind.forecast.estimate.cost_usd.high  # at most
+    assert blind.forecast.estimate.cost_usd.estimate is None
+    assert blind.terms == "allowed, says the recipe"
+    asked = asyncio.run(plan(recipe(paid()), ask=12))
+    assert teacher.calls > 0
+    assert (asked.probed, asked.probe_answered) == (12, 12)
+    cost = asked.forecast.estimate.cost_usd
+    assert cost.low <= cost.estimate <= cost.high < blind.cost_usd * 2
+    calls = teacher.calls
+    assert asyncio.run(plan(recipe(paid()), ask=12)).calls == asked.calls
+    assert teacher.calls == calls  # the answers were kept
+
+
+def test_the_budget_holds_for_what_plan_asks_and_is_forecast(recipe, monkeypatch) -> None:
+    teacher = use(monkeypatch, FakeTeacher())
+    planned = asyncio.run(plan(recipe(paid("[budget]\nmax_calls = 40")), ask=4))
+    assert 0 < teacher.calls < 40
+    (verdict,) = planned.verdicts
+    assert verdict.startswith("the cap of 40 calls would stop it after about")
+    stopped = asyncio.run(plan(recipe(paid("[budget]\nmax_calls = 20")), ask=40))
+    assert not stopped.ok
+    assert "budget.max_calls = 20" in stopped.problems[0]
+    assert teacher.calls == 20
+
+
+def test_terms_are_settled_before_anybody_is_asked(recipe, monkeypatch) -> None:
+    teacher = use(monkeypatch, FakeTeacher())
+    text = paid().replace("http://127.0.0.1:9/v1", "https://api.x.ai/v1")
+    planned = asyncio.run(plan(recipe(text), ask=4))
+    assert not planned.ok
+    assert "forbids it" in planned.problems[0]
     assert teacher.calls == 0

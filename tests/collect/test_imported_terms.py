@@ -11,6 +11,7 @@ import pytest
 
 from overproof.collect.collect import collect
 from overproof.collect.plan import plan
+from overproof.collect.terms_note import record_terms
 from overproof.config.load import LoadedRecipe, load_recipe
 from overproof.errors import TermsError
 from overproof.records.dataset import DatasetManifest
@@ -35,7 +36,15 @@ labels = ["yes", "no"]
 ATTESTED = RECIPE + '[teacher.terms]\ntraining = "attested"\nattestation = "contract 7"\n'
 
 
-def logs(directory: Path, said: Sequence[tuple[str, str, str]], text: str = RECIPE) -> LoadedRecipe:
+ALLOWED = RECIPE + '[teacher.terms]\ntraining = "allowed"\nlicence = "MIT"\n'
+
+
+def logs(
+    directory: Path,
+    said: Sequence[tuple[str, str, str]],
+    text: str = RECIPE,
+    model: str = "m",
+) -> LoadedRecipe:
     """40 answers, by each ``(teacher, licence, terms)`` in turn."""
     rng = random.Random(0)
     (directory / "run").mkdir()
@@ -45,7 +54,7 @@ def logs(directory: Path, said: Sequence[tuple[str, str, str]], text: str = RECI
             words = " ".join(f"{rng.getrandbits(40):x}" for _ in range(8))
             ledger.submit(
                 Exchange(
-                    request=Request(model="m", messages=(Message(role="user", content=words),)),
+                    request=Request(model=model, messages=(Message(role="user", content=words),)),
                     completion=Completion(outcome=Outcome.ANSWERED, text=("yes", "no")[i % 2]),
                     teacher=teacher,
                     created_at="2026-01-01T00:00:00Z",
@@ -102,3 +111,62 @@ def test_the_recipe_speaks_for_what_the_log_leaves_open(tmp_path: Path) -> None:
     assert manifest.teacher["terms"] == (
         "attested: contract 7; allowed; forbidden; attested: contract 7"
     )
+
+
+@pytest.mark.parametrize("terms", ["forbidden", "not allowed", "no training"])
+def test_what_a_log_forbids_yields_to_an_attestation_alone(tmp_path: Path, terms: str) -> None:
+    loaded = logs(tmp_path, [("a", "MIT", "allowed"), ("b", "MIT", terms)], ALLOWED)
+    with pytest.raises(TermsError, match="nobody has said") as caught:
+        collected(loaded)
+    assert "does not override" in caught.value.way_out
+    assert 'training = "attested"' in caught.value.way_out
+    (tmp_path / "recipe.toml").write_text(ATTESTED)
+    manifest = collected(load_recipe(tmp_path))
+    assert f"{terms}; attested: contract 7" in manifest.teacher["terms"]
+
+
+def test_what_a_log_leaves_open_may_be_stated(tmp_path: Path) -> None:
+    manifest = collected(logs(tmp_path, [("a", "unknown", "unknown")], ALLOWED))
+    assert manifest.teacher["terms"] == "allowed, says the recipe"
+    assert manifest.teacher["basis"] == "stated"
+
+
+@pytest.mark.parametrize("terms", ["allowed", "unknown"])
+def test_answers_of_a_model_whose_terms_are_known(tmp_path: Path, terms: str) -> None:
+    """Calling a log allowed does not make it so where the provider's terms are known."""
+    loaded = logs(tmp_path, [("gpt", "unknown", terms)], ALLOWED, "gpt-4o-mini")
+    with pytest.raises(TermsError, match="on a condition only") as caught:
+        collected(loaded)
+    assert caught.value.culprit == "log.csv (answers of gpt)"
+    (tmp_path / "recipe.toml").write_text(ATTESTED)
+    manifest = collected(load_recipe(tmp_path))
+    assert manifest.teacher["terms_say"] == "conditions"
+    assert "compete with OpenAI" in manifest.teacher["clause"]
+    assert manifest.teacher["attestation"] == "contract 7"
+
+
+def test_a_right_attested_at_import_is_enough(tmp_path: Path) -> None:
+    said = [("gpt", "unknown", "attested: permission of 2026-02-01")]
+    manifest = collected(logs(tmp_path, said, model="gpt-4o"))
+    assert manifest.teacher["terms"] == "attested: permission of 2026-02-01"
+
+
+def test_verdict_and_version_stand_in_the_ledger_once(tmp_path: Path) -> None:
+    loaded = logs(tmp_path, [("a", "MIT", "unknown")], ATTESTED)
+    manifest = collected(loaded)
+    with Ledger.open(loaded.run_dir / "ledger.sqlite") as ledger:
+        (note,) = ledger.notes("terms")
+        assert len(list(ledger.notes("attestation"))) == 1
+        assert ledger.verify().ok
+    assert note["basis"] == "attested"
+    assert note["terms_version"] == manifest.teacher["terms_version"]
+    assert note["terms_version"].startswith("2026-")
+    with Ledger.open(loaded.run_dir / "ledger.sqlite", write=True) as ledger:
+        record_terms(ledger, loaded.recipe.teacher)  # nothing new to say
+        assert len(list(ledger.notes("terms"))) == 1
+        said = loaded.recipe.teacher.terms.model_copy(update={"attestation": "contract 8"})
+        record_terms(ledger, loaded.recipe.teacher.model_copy(update={"terms": said}))
+        assert [n["attestation"] for n in ledger.notes("attestation")] == [
+            "contract 7",
+            "contract 8",
+        ]

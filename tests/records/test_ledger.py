@@ -258,6 +258,34 @@ def test_one_writer_at_a_time_and_readers_meanwhile(path: Path) -> None:
         assert len(ledger) == 2
 
 
+def test_the_second_writer_waits_where_it_may(path: Path) -> None:
+    first = Ledger.open(path, write=True)
+    first.submit(exchange())
+    with pytest.raises(LedgerLockedError, match=r"is writing to it and did not end within 0\.05 s"):
+        Ledger.open(path, write=True, wait_s=0.05)
+    ending = threading.Timer(0.1, first.close)
+    ending.start()
+    with Ledger.open(path, write=True, wait_s=30) as second:
+        assert second.submit(exchange("two")).result() == 3
+    ending.join()
+
+
+def test_a_ledger_beside_answers_too(path: Path, tmp_path: Path) -> None:
+    with Ledger.open(path, write=True) as ledger:
+        ledger.submit(exchange("known", "there"))
+    own = tmp_path / "own.sqlite"
+    with Ledger.open(own, write=True, beside=path) as ledger:
+        known, new = exchange("known", "there"), exchange("new", "here")
+        assert ledger.lookup(known.request.key) == known
+        assert ledger.lookup(new.request.key) is None
+        ledger.submit(new)
+        ledger.submit(exchange("known", "asked anew"))
+        assert ledger.lookup(known.request.key) == exchange("known", "asked anew")
+        assert len(ledger) == 2
+    with Ledger.open(own, write=True, beside=tmp_path / "none.sqlite") as ledger:
+        assert ledger.lookup(exchange("other").request.key) is None
+
+
 def test_the_lock_holds_against_another_process(path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
@@ -314,7 +342,7 @@ def test_files_that_are_no_ledger(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(path: Path) -> None:
     Ledger.open(path, write=True).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute("PRAGMA user_version=99")
     connection.close()
     for write in (False, True):
         with pytest.raises(LedgerError, match="newer overproof"):

@@ -131,3 +131,30 @@ def write_task(directory: Path, recipe: str = "configs/demo.toml", run: str = "r
     text = RECIPE.format(run_dir=directory / run, data=data, base=base)
     path.write_text(text)
     return path
+
+
+CHATS = """\
+[run]
+name = "chats"
+dir = "{run_dir}"
+[teacher]
+kind = "fake"
+model = "fake"
+[data]
+file = "{data}"
+train = 40
+test = 10
+[task]
+kind = "text"
+max_tokens = 64
+[[filters]]
+kind = "near_duplicate"
+"""
+
+
+def write_chats(directory: Path) -> Path:
+    """The recipe of a text task over the data of ``write_task``."""
+    path = directory.resolve() / "configs/chats.toml"
+    run, data = directory.resolve() / "runs/chats", directory.resolve() / "questions.csv"
+    path.write_text(CHATS.format(run_dir=run, data=data))
+    return path

@@ -6,9 +6,11 @@ import typer
 
 from overproof.cli.import_logs import import_command
 from overproof.cli.ledger import app as ledger_app
+from overproof.cli.ledger_merge import merge_command
 from overproof.cli.models import app as models_app
 from overproof.cli.predict import predict_command
 from overproof.cli.serve import serve_command
+from overproof.cli.terms import terms_command
 
 __all__ = ["register"]
 
@@ -20,5 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("predict")(predict_command)
     app.command("serve")(serve_command)
     app.command("import")(import_command)
-    app.add_typer(ledger_app, name="ledger", help="Show, verify, export and cost a ledger.")
+    app.command("terms")(terms_command)
+    ledger_app.command("merge")(merge_command)
+    app.add_typer(ledger_app, name="ledger", help="Show, verify, export, cost and merge ledgers.")
     app.add_typer(models_app, name="models", help="Embedded models: pinned, hash-checked.")

@@ -25,7 +25,14 @@ __all__ = ["distill_command"]
 
 def distill_command(recipe: Path, json: bool, steps: Sequence[str]) -> None:
     """Run the steps in order; the exit code is the certificate's where there is one."""
-    loaded = api.load(recipe)
+    loaded = api.load_any(recipe) if tuple(steps) == ("collect",) else api.load(recipe)
+    from overproof.config.load import LoadedTextRecipe
+
+    if isinstance(loaded, LoadedTextRecipe):
+        from overproof.cli.collect_text import collect_text_command
+
+        collect_text_command(loaded, json)
+        return
     result: dict[str, object] = {"run": str(loaded.run_dir)}
     certificate = None
     if {"collect", "train"} <= set(steps):

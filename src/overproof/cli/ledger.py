@@ -1,4 +1,4 @@
-"""``overproof ledger``: show, verify, export, cost, erase."""
+"""``overproof ledger``: show, verify, export, cost, provenance, erase."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from overproof.cli.ledger_money import cost_command, provenance_command
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -64,7 +66,8 @@ def verify(
         print(report.model_dump_json())
     elif report.ok:
         erased = f", {report.erased} erased" if report.erased else ""
-        print(f"ok: {report.rows} rows{erased}")
+        chains = f" in {report.chains} chains" if report.chains > 1 else ""
+        print(f"ok: {report.rows} rows{chains}{erased}")
         print(f"head: {report.head}")
         if head is None:
             print("note head and count elsewhere: `verify --head HASH` then also shows a cut tail")
@@ -94,34 +97,8 @@ def export(
     print(json.dumps({"file": str(to), "exchanges": written}) if as_json else f"{to}: {written}")
 
 
-@app.command()
-def cost(path: PathArgument = Path(), as_json: JsonOption = False) -> None:
-    """Calls, tokens, teacher time and money by teacher, model and outcome."""
-    from overproof.records.ledger_costs import total_cost
-
-    with _open(path) as ledger:
-        lines = ledger.costs()
-    total = total_cost(lines)
-    if as_json:
-        rows = [line.model_dump(mode="json") for line in lines]
-        print(json.dumps({"lines": rows, "total": total.model_dump(mode="json")}))
-        return
-    from rich.console import Console
-
-    table = _table("what", "calls", "tokens in", "tokens out", "teacher s", "US $")
-    table.columns[0].no_wrap = False  # names give way before figures do
-    for number, line in enumerate([*lines, total]):
-        if number == len(lines):
-            table.add_section()
-        table.add_row(
-            _safe(line.what),
-            f"{line.calls:,}",
-            f"{line.input_tokens:,}",
-            f"{line.output_tokens:,}",
-            "unknown" if line.seconds is None else f"{line.seconds:,.1f}",
-            "unknown" if line.usd is None else f"{line.usd:,.6f}",
-        )
-    Console().print(table)
+app.command("cost")(cost_command)
+app.command("provenance")(provenance_command)
 
 
 @app.command()
@@ -145,6 +122,8 @@ def erase(
     with _open(path, write=True) as ledger:
         named = _rows_named(ledger, key)
         rows = [entry.seq for entry in named]
+        if everywhere:
+            _check_known(ledger, named)
         run = ledger.path.parent
         texts = texts_of(named, run)
         others = [seq for seq in rows_holding(ledger.entries(), texts) if seq not in rows]
@@ -172,6 +151,19 @@ def erase(
     if files:
         print(f"and in these files of {run}: {', '.join(files)}")
     print("datasets, exports and students made of it keep what they have: make them again")
+
+
+def _check_known(ledger: Ledger, rows: list[Entry]) -> None:
+    """Refuse to look for copies of a text that is gone, key and all."""
+    from overproof.errors import LedgerError
+
+    if all(row.exchange is None and row.content is None for row in rows):
+        raise LedgerError(
+            str(ledger.path),
+            f"{_rows_in_words([row.seq for row in rows])} was erased before, and with it all that "
+            "its copies could be found by",
+            "name a row that still holds the input; `overproof ledger show` lists the rows",
+        )
 
 
 def _rows_in_words(rows: list[int]) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from overproof import __version__
-from overproof.errors import OverproofError
+from overproof.errors import OverproofError, TooManyFailedError
 
 __all__ = ["app", "main"]
 
@@ -50,20 +50,34 @@ def root(
 @app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="Where to write recipe.toml.")] = Path(),
+    task: Annotated[
+        str, typer.Option(help="label: a classifier with a certificate; text: a dataset of chats.")
+    ] = "label",
 ) -> None:
     """Write a commented starter recipe."""
     from overproof import api
 
-    path = api.init(directory)
+    path = api.init(directory, task)
     typer.echo(f"wrote {path}\nnext: edit it, then `overproof plan {path}`")
 
 
 @app.command()
-def plan(recipe: RecipeArgument, json: JsonOption = False) -> None:
+def plan(
+    recipe: RecipeArgument,
+    ask: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Ask the teacher so many inputs, to predict lengths, money and time. A paid "
+            "teacher bills them; the answers are kept and count in the budget.",
+        ),
+    ] = 0,
+    json: JsonOption = False,
+) -> None:
     """The verdict before spending: calls, tokens, money, time, power."""
     from overproof.cli.plan import plan_command
 
-    plan_command(recipe, json)
+    plan_command(recipe, json, ask)
 
 
 @app.command()
@@ -75,10 +89,20 @@ def distill(recipe: RecipeArgument, json: JsonOption = False) -> None:
 
 
 @app.command()
-def collect(recipe: RecipeArgument, json: JsonOption = False) -> None:
+def collect(
+    recipe: RecipeArgument,
+    shard: Annotated[
+        str | None, typer.Option(help="Ask one part alone, such as 2/8, into a ledger of its own.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
     """Ask the teacher and freeze the dataset."""
+    from overproof.cli.collect_shard import collect_shard_command
     from overproof.cli.distill import distill_command
 
+    if shard is not None:
+        collect_shard_command(recipe, shard, json)
+        return
     distill_command(recipe, json, steps=("collect",))
 
 
@@ -109,6 +133,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except OverproofError as error:
+        _print_outcomes(error)
         typer.echo(f"error: {error}", err=True)
         code = error.exit_code
     except BrokenPipeError:  # the reader of our output has left: nobody to tell
@@ -127,6 +152,16 @@ def main() -> None:
     if code == 130:  # typer makes this of Ctrl-C, too
         typer.echo("\ninterrupted: run the same command again to go on from here", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_outcomes(error: OverproofError) -> None:
+    """The table of what came, where so much failed that the run ends in an error."""
+    if isinstance(error, TooManyFailedError) and error.outcomes:
+        from rich.console import Console
+
+        from overproof.cli.collect_text import print_outcomes
+
+        print_outcomes(error.outcomes, Console(stderr=True))
 
 
 def _terminated(_signal: int, _frame: object) -> None:

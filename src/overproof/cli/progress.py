@@ -63,7 +63,11 @@ class Display:
         sys.stderr.flush()
 
     def collecting(self, progress: CollectProgress) -> None:
-        """Called after every answer."""
+        """Called after every answer, and now and then while none comes."""
+        if not progress.total:
+            for line in progress.status:
+                self.say(line)
+            return
         started = self._started.setdefault("collect", time.monotonic())
         spent = max(time.monotonic() - started, 1e-9)
         rate = progress.calls / spent
@@ -74,6 +78,9 @@ class Display:
         speed = f"{rate:.1f} calls/s, " if spent > 1.0 else ""
         extra = f"{speed}{progress.cached} from the ledger, {cost}"
         extra += f", {bad} bad" if bad else ""
+        if progress.draining:
+            extra += f"; waiting for {progress.draining} answers in flight"
+        extra += "".join(f"; {line}" for line in progress.status)
         self._show("collect", progress.done, progress.total, extra)
 
     def training(self, name: str, share: float) -> None:

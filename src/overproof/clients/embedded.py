@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -117,27 +118,49 @@ class EmbeddedTeacher:
             tokenize=True,
             seed=True,
             context_length=self._config.context_length or CONTEXT_LENGTH,
+            choices=min(self._config.choices, self._slots),
+            structured=self._config.structured != "none",
+            tools=self._config.supports_tools,
         )
 
     async def check(self) -> None:
         """Inside the context it runs: a server that did not start has raised already."""
         return
 
-    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:  # noqa: ARG002
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:
         """Answer one request.
 
         Raises:
             TeacherError: the server is gone.
         """
+        [completion] = await self._watched(lambda running: _alone(running, request, meter))
+        return completion
+
+    async def complete_many(
+        self, requests: Sequence[Request], meter: Meter | None = None
+    ) -> list[Completion]:
+        """Answer requests that differ in ``sample`` alone, in one call of ``n`` choices.
+
+        Raises:
+            ValueError: more requests than ``capabilities.choices``.
+            TeacherError: the server is gone.
+        """
+        return await self._watched(lambda running: running.complete_many(requests, meter))
+
+    async def _watched(
+        self, ask: Callable[[OpenAICompatibleTeacher], Awaitable[list[Completion]]]
+    ) -> list[Completion]:
+        """Ask, and tell a server that ended from a request that failed."""
         try:
-            completion = await self._running.complete(request)
+            completions = await ask(self._running)
         except TeacherUnreachableError:
             raise self._gone("ended while it was needed") from None
         # A broken connection is a failed request; a server that ended is a failed teacher.
         process = self._process
-        if completion.outcome is Outcome.FAILED and process and process.poll() is not None:
+        failed = any(one.outcome is Outcome.FAILED for one in completions)
+        if failed and process and process.poll() is not None:
             raise self._gone("ended while it was needed")
-        return completion
+        return completions
 
     async def tokenize(self, text: str) -> list[bytes] | None:
         """Byte pieces of ``text`` in the model's tokenizer."""
@@ -229,6 +252,12 @@ class EmbeddedTeacher:
             f"{what}; the end of its log:\n    {tail or '(empty)'}",
             "check that the file is a GGUF model and that there is memory for it",
         )
+
+
+async def _alone(
+    running: OpenAICompatibleTeacher, request: Request, meter: Meter | None
+) -> list[Completion]:
+    return [await running.complete(request, meter)]
 
 
 def default_threads() -> int:

@@ -2,7 +2,9 @@
 
 Its label for a text is a sum of votes, one a word, by the word's hash: a linear rule on a bag of
 words, so that a student trained on it can learn it. It answers along the tokens of its labels with
-exact log-probs, so that whatever scores labels can be checked against the truth.
+exact log-probs, so that whatever scores labels can be checked against the truth. Asked for more
+than a label it answers in capital letters, with JSON that follows the schema, or by calling a tool;
+see ``fake_text``.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from overproof.clients.fake_text import is_a_text, say
 from overproof.clients.protocol import Capabilities, Meter
 from overproof.records.exchange import (
     Completion,
     Outcome,
     Request,
     TokenLogprob,
+    ToolCall,
     TopLogprob,
     Usage,
 )
@@ -33,6 +37,9 @@ OTHER = "…"
 # Probability of a token that continues no label: the mass outside the labels is never zero.
 OTHER_MASS = 0.02
 SHARPNESS = 1.5
+GIVEN_UP = Completion(
+    outcome=Outcome.FAILED, error="given up before the answer came", uncertain_attempts=1
+)
 
 _PIECE = re.compile(r" ?[^\W_]+|\s|[\W_]", re.UNICODE)
 _OPTION = re.compile(r"^\s*([A-Z])[.):]\s", re.MULTILINE)
@@ -63,10 +70,16 @@ class FakeTeacher:
         self.model = model
         self.name = f"{model}@fake"
         self.calls = 0
-        self._answer = answer or self._by_words
+        self._answer = answer or self._by_rule
         self._labels = tuple(labels)
         self._capabilities = capabilities or Capabilities(
-            top_logprobs=20, assistant_prefill=True, tokenize=True, seed=True, context_length=8192
+            top_logprobs=20,
+            assistant_prefill=True,
+            tokenize=True,
+            seed=True,
+            context_length=8192,
+            structured=True,
+            tools=True,
         )
         self._latency_s = latency_s
 
@@ -90,11 +103,54 @@ class FakeTeacher:
         """It is always there."""
         return
 
-    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:  # noqa: ARG002
-        """Answer one request."""
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:
+        """Answer one request.
+
+        Raises:
+            BudgetError: ``meter`` has no room for it.
+        """
+        [completion] = await self._call([request], meter)
+        return completion
+
+    async def complete_many(
+        self, requests: Sequence[Request], meter: Meter | None = None
+    ) -> list[Completion]:
+        """Answer requests that differ in ``sample`` alone, in one call.
+
+        Raises:
+            BudgetError: ``meter`` has no room for it.
+            ValueError: more requests than ``capabilities.choices``.
+        """
+        if len(requests) > self._capabilities.choices:
+            raise ValueError(f"{len(requests)} choices; it draws {self._capabilities.choices}")
+        found = await self._call(requests, meter)
+        return [one.model_copy(update={"choice": n}) for n, one in enumerate(found)]
+
+    async def _call(self, requests: Sequence[Request], meter: Meter | None) -> list[Completion]:
+        """One call; its usage stands with the first answer."""
+        if meter is not None:
+            await meter.before()
         self.calls += 1
-        await asyncio.sleep(self._latency_s)
-        return self._answer(request)
+        try:
+            await asyncio.sleep(self._latency_s)
+            found = [self._answer(request) for request in requests]
+        except BaseException:
+            if meter is not None:
+                meter.after(GIVEN_UP, reached=True)
+            raise
+        if len(found) > 1:
+            used = [one.usage or Usage() for one in found]
+            whole = used[0].model_copy(
+                update={"output_tokens": sum(usage.output_tokens for usage in used)}
+            )
+            shares = [whole, *[Usage()] * (len(found) - 1)]
+            found = [
+                one.model_copy(update={"usage": share})
+                for one, share in zip(found, shares, strict=True)
+            ]
+        if meter is not None:
+            meter.after(found[0], reached=True)
+        return found
 
     async def tokenize(self, text: str) -> list[bytes] | None:
         """Words with the space before them, and single other characters."""
@@ -104,11 +160,7 @@ class FakeTeacher:
 
     def labels_of(self, request: Request) -> tuple[str, ...]:
         """What it chooses among for this request."""
-        if self._labels:
-            return self._labels
-        shown = (m.content for m in request.messages if m.role != "assistant")
-        found = dict.fromkeys(letter for text in shown for letter in _OPTION.findall(text))
-        return tuple(found) or ("A", "B")
+        return self._labels or _options(request) or ("A", "B")
 
     def distribution(self, request: Request) -> dict[str, float]:
         """The probability of each label: what its log-probs add up to, and sums to one."""
@@ -121,6 +173,34 @@ class FakeTeacher:
         top = max(votes.values())
         weights = {label: math.exp(vote - top) for label, vote in votes.items()}
         return {label: weight / sum(weights.values()) for label, weight in weights.items()}
+
+    def _by_rule(self, request: Request) -> Completion:
+        has_labels = bool(self._labels or _options(request))
+        if is_a_text(request, has_labels=has_labels):
+            return self._by_text(request)
+        return self._by_words(request)
+
+    def _by_text(self, request: Request) -> Completion:
+        wanted = request.parameters
+        try:
+            said = say(request)
+        except ValueError as error:
+            return Completion(outcome=Outcome.MALFORMED, error=str(error), status=200)
+        pieces = _PIECE.findall(said.text)
+        finished = len(pieces) <= wanted.max_tokens
+        tokens = [
+            _token(piece, {piece: 1 - OTHER_MASS, OTHER: OTHER_MASS}, wanted.top_logprobs)
+            for piece in pieces[: wanted.max_tokens]
+        ]
+        call = said.call if finished else None
+        reason = "tool_calls" if call else "stop"
+        return self._completion(
+            request,
+            tokens,
+            text="" if said.call else "".join(pieces[: wanted.max_tokens]),
+            finish_reason=reason if finished else "length",
+            calls=(call,) if call else (),
+        )
 
     def _by_words(self, request: Request) -> Completion:
         wanted = request.parameters
@@ -138,20 +218,43 @@ class FakeTeacher:
             tokens.append(_token(token, options, wanted.top_logprobs))
             finished = token in (END, OTHER)
             said = (*said, token)
-        text = "".join(token.token for token in tokens if token.token != END)
-        offered = bool(self._capabilities.top_logprobs) and wanted.top_logprobs is not None
+        return self._completion(
+            request,
+            tokens,
+            text="".join(token.token for token in tokens if token.token != END),
+            finish_reason="stop" if finished else "length",
+        )
+
+    def _completion(
+        self,
+        request: Request,
+        tokens: list[TokenLogprob],
+        *,
+        text: str,
+        finish_reason: str,
+        calls: tuple[ToolCall, ...] = (),
+    ) -> Completion:
+        asked = request.parameters.top_logprobs is not None
+        offered = asked and bool(self._capabilities.top_logprobs) and not calls
         prompt = sum(len(_PIECE.findall(m.content)) for m in request.messages)
         return Completion(
-            outcome=Outcome.ANSWERED if finished else Outcome.TRUNCATED,
+            outcome=Outcome.TRUNCATED if finish_reason == "length" else Outcome.ANSWERED,
             text=text,
-            finish_reason="stop" if finished else "length",
+            finish_reason=finish_reason,
             logprobs=tuple(tokens) if offered else None,
             usage=Usage(input_tokens=prompt, output_tokens=len(tokens)),
             model=self.model,
             system_fingerprint="fake",
             latency_s=self._latency_s,
             status=200,
+            tool_calls=calls,
         )
+
+
+def _options(request: Request) -> tuple[str, ...]:
+    """The letters of the options that a request shows."""
+    shown = (m.content for m in request.messages if m.role != "assistant")
+    return tuple(dict.fromkeys(letter for text in shown for letter in _OPTION.findall(text)))
 
 
 def _already_said(request: Request, paths: dict[tuple[str, ...], float]) -> tuple[str, ...]:

@@ -26,12 +26,18 @@ def capabilities_from_props(props: Any) -> Capabilities | None:
     if not isinstance(settings, dict) or "total_slots" not in props:
         return None
     n_ctx = settings.get("n_ctx")
+    slots, template = props["total_slots"], props.get("chat_template_caps")
     return Capabilities(
         top_logprobs=MOST_LOGPROBS,
         assistant_prefill=True,
         tokenize=True,
         seed=True,
         context_length=n_ctx if isinstance(n_ctx, int) and n_ctx > 0 else None,
+        # Each choice of a call takes a slot; more of them are refused.
+        choices=slots if isinstance(slots, int) and slots > 0 else 1,
+        structured=True,
+        # A chat template that knows no tools leaves them out of the prompt without a word.
+        tools=template.get("supports_tools") is not False if isinstance(template, dict) else True,
     )
 
 

@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from overproof.clients import llama_server, secrets
-from overproof.clients.openai_rejections import advice
+from overproof.clients import llama_server, vllm_server
+from overproof.clients.http_answers import broken
+from overproof.clients.http_teacher import HttpTransport, StreamReader
 from overproof.clients.openai_wire import (
-    WireError,
     body_of,
+    can_stream,
     completion_of,
-    server_error,
-    shown,
+    completions_of,
     without_prefill,
 )
+from overproof.clients.pacing import Now, Sleep
 from overproof.clients.protocol import Capabilities, Meter
-from overproof.clients.retry import (
-    Attempt,
-    Now,
-    Pacer,
-    RetryPolicy,
-    Sleep,
-    is_retryable,
-    retry_after_s,
-    with_retries,
-)
+from overproof.clients.retry import RetryPolicy
+from overproof.clients.stream import ChatStream
 from overproof.config.recipe import TeacherConfig
 from overproof.errors import ConfigError, SecretError, TeacherUnreachableError
-from overproof.records.exchange import Completion, Outcome, Request
+from overproof.records.exchange import Completion, Request, Usage
 
 __all__ = ["OpenAICompatibleTeacher"]
 
 PROBE_TIMEOUT_S = 3.0
-CONNECT_TIMEOUT_S = 20.0
-LOOPBACK = ("127.", "localhost", "::1")
 
 
 class OpenAICompatibleTeacher:
@@ -69,53 +59,32 @@ class OpenAICompatibleTeacher:
         now: Now = time.monotonic,
         seed: int = 0,
     ) -> None:
-        parts = urlsplit(config.base_url or "")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError("teacher.base_url", "is not an http(s) URL", "use 'https://HOST/v1'")
-        for key in ("stream", "n"):
+        ways_out = {"stream": "set teacher.stream = true", "n": "set teacher.choices"}
+        for key, way_out in ways_out.items():
             if config.body.get(key):
                 raise ConfigError(
-                    f"teacher.body.{key}", "changes the shape of the answer", "leave it out"
+                    f"teacher.body.{key}",
+                    "changes the shape of the answer",
+                    f"leave it out; {way_out} instead",
                 )
+        self.transport = HttpTransport(
+            config, headers=headers, policy=policy, sleep=sleep, now=now, seed=seed
+        )
         self.model = config.model
-        self.name = f"{config.model}@{parts.hostname}"
-        self.base_url = (config.base_url or "").rstrip("/")
-        # What errors show: without user, password and query.
-        where = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
-        self._shown = f"{parts.scheme}://{where}{parts.path.rstrip('/')}"
+        self.name = f"{config.model}@{self.transport.host}"
         self._config = config
-        self._policy = policy or RetryPolicy(max_attempts=config.max_attempts)
-        self._values = secrets.redaction_of(config)
-        self._secrets = secrets.Mask(self._values | (headers or {}))
-        self._headers = secrets.resolved(config.headers) | (headers or {})
-        self._query = secrets.resolved(config.query)
-        if (secret := secrets.key_of(config)) is not None:
-            bearer = config.api_key_header.lower() == "authorization"
-            self._headers[config.api_key_header] = f"Bearer {secret}" if bearer else secret
-        self._sleep, self._now = sleep, now
-        self._rng = random.Random(seed)
-        self._slots = asyncio.Semaphore(config.concurrency)
-        self._pacer = Pacer(config.requests_per_minute, sleep=sleep, now=now)
-        self._loopback = parts.hostname.startswith(LOOPBACK)
-        self._session: aiohttp.ClientSession | None = None
-        self._is_llama = False
+        self._is_llama = self._is_vllm = False
         self._absent: TeacherUnreachableError | None = None
         self._is_closed = False
-        self._capabilities = self._stated(Capabilities())
+        self._capabilities = self._stated(
+            Capabilities(choices=config.choices, structured=True, tools=True)
+        )
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(
-            total=self._config.timeout_s,
-            sock_connect=min(CONNECT_TIMEOUT_S, self._config.timeout_s),
-        )
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the semaphore is the limit
-            timeout=timeout,
-            headers=self._headers,
-            # A proxy set in the environment is for the world outside, not for this machine.
-            trust_env=not self._loopback,
-        )
+        await self.transport.open()
         await self._detect_llama()
+        if not self._is_llama and self._absent is None:
+            await self._detect_vllm()
         return self
 
     async def __aexit__(
@@ -124,13 +93,11 @@ class OpenAICompatibleTeacher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self.transport.close()
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the recipe says of this teacher; more where it turns out to be llama.cpp."""
+        """What the recipe says of this teacher; more where it turns out to be llama.cpp or vLLM."""
         return self._capabilities
 
     async def check(self) -> str | None:
@@ -145,51 +112,104 @@ class OpenAICompatibleTeacher:
         if not self._is_closed:
             return None
         try:
-            await self._post({})
+            await self.transport.probe(self._config.path)
         except SecretError as error:
             return str(error)
         return None
 
-    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:  # noqa: ARG002
-        """Answer one request, with retries; a retry waits without holding a slot.
+    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:
+        """Answer one request, with retries; a retry waits without holding a place.
 
         Raises:
             SecretError: the key was refused (401 or 403).
+            BudgetError: ``meter`` has no room for an attempt.
             TeacherUnreachableError: no attempt found anybody at the address.
+            TeacherError: the server asks to wait longer than is worth waiting.
         """
-        body = body_of(request, self._config, self._values)
-        completion, nobody_answered = await with_retries(
-            lambda: self._attempt(body),
-            self._policy,
-            rng=self._rng,
-            pacer=self._pacer,
-            sleep=self._sleep,
+        tools = bool(request.parameters.tools)
+        completion = await self.transport.ask(
+            self._config.path,
+            self._body(request, 1),
+            lambda raw: completion_of(raw, tools=tools),
+            meter,
+            tokens=self.transport.most_tokens(request),
+            stream=self._stream(request, 1),
         )
-        if nobody_answered:
-            raise self._unreachable(completion.error or "no reason is known")
         if self._is_llama:
             completion = without_prefill(completion, request.messages)
         return completion
 
+    async def complete_many(
+        self, requests: Sequence[Request], meter: Meter | None = None
+    ) -> list[Completion]:
+        """Answer requests that differ in ``sample`` alone, in one call of ``n`` choices.
+
+        Where the call as a whole fails, so does each of them, by the same error.
+
+        Raises:
+            ValueError: more requests than ``capabilities.choices``.
+            SecretError, BudgetError, TeacherUnreachableError, TeacherError: as ``complete``.
+        """
+        n = len(requests)
+        most = self._capabilities.choices
+        if n > most:
+            raise ValueError(f"{n} requests for a call of at most {most} choices")
+        if n == 1:
+            return [await self.complete(requests[0], meter)]
+        first = requests[0]
+        tools = bool(first.parameters.tools)
+        found = await self.transport.ask_many(
+            self._config.path,
+            self._body(first, n),
+            lambda raw: completions_of(raw, n, tools=tools),
+            meter,
+            tokens=self.transport.most_tokens(first, n),
+            stream=self._stream(first, n),
+        )
+        if len(found) < n:
+            rest = {"usage": Usage() if found[0].usage else None}
+            found = [
+                found[0].model_copy(update={"choice": i} | (rest if i else {})) for i in range(n)
+            ]
+        if self._is_llama:
+            found = [without_prefill(one, first.messages) for one in found]
+        return found
+
     async def tokenize(self, text: str) -> list[bytes] | None:
         """Byte pieces of ``text``, ``None`` where the server cannot tell."""
-        if not self._is_llama:
+        if self._is_llama:
+            body = {"content": text, "with_pieces": True}
+        elif self._is_vllm:
+            body = vllm_server.tokenize_body(text, self.model)
+        else:
             return None
-        url = llama_server.root_of(self.base_url) + "/tokenize"
-        body = {"content": text, "with_pieces": True}
+        url = llama_server.root_of(self.transport.base_url) + "/tokenize"
         try:
-            async with self._open.post(url, json=body, params=self._query) as response:
-                return llama_server.pieces_of(await response.json()) if response.ok else None
+            async with self.transport.session.post(
+                url, json=body, params=self.transport.query
+            ) as response:
+                answer = await response.json() if response.ok else None
         except aiohttp.ClientConnectorError as error:
-            raise self._unreachable(_cause(error)) from None
+            raise self._unreachable(error) from None
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
+        if self._is_vllm:
+            return vllm_server.pieces_of(answer, text)
+        return llama_server.pieces_of(answer)
 
-    @property
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("use the teacher inside `async with`")
-        return self._session
+    def _body(self, request: Request, n: int) -> dict[str, Any]:
+        stream = can_stream(request, self._config)
+        body = body_of(request, self._config, self.transport.values, n=n, stream=stream)
+        return body | (vllm_server.prefill_body(request) if self._is_vllm else {})
+
+    def _stream(self, request: Request, n: int) -> Callable[[], StreamReader] | None:
+        if not can_stream(request, self._config):
+            return None
+        tools = bool(request.parameters.tools)
+        return lambda: ChatStream(n, tools=tools)
+
+    def _unreachable(self, error: aiohttp.ClientError) -> TeacherUnreachableError:
+        return self.transport.unreachable(broken(error, self._config.timeout_s).error)
 
     def _stated(self, found: Capabilities) -> Capabilities:
         """What was found, with what the recipe says put over it."""
@@ -197,6 +217,9 @@ class OpenAICompatibleTeacher:
         said: dict[str, Any] = {
             "seed": config.supports_seed,
             "temperature": config.supports_temperature,
+            "choices": min(config.choices, found.choices),
+            "structured": found.structured and config.structured != "none",
+            "tools": found.tools and config.supports_tools,
         }
         if config.top_logprobs is not None:
             said["top_logprobs"] = config.top_logprobs
@@ -208,17 +231,17 @@ class OpenAICompatibleTeacher:
 
     async def _detect_llama(self) -> None:
         """Ask for llama.cpp's ``/props``; whoever does not know it is a plain OpenAI server."""
-        url = llama_server.root_of(self.base_url) + "/props"
+        url = llama_server.root_of(self.transport.base_url) + "/props"
         timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
         try:
-            async with self._open.get(
-                url, params=self._query, timeout=timeout, allow_redirects=False
+            async with self.transport.session.get(
+                url, params=self.transport.query, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status in (401, 403):
                     self._is_closed = True
                 props = await response.json() if response.status == 200 else None
         except aiohttp.ClientConnectorError as error:
-            self._absent = self._unreachable(_cause(error))
+            self._absent = self._unreachable(error)
             return
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return
@@ -227,90 +250,20 @@ class OpenAICompatibleTeacher:
             self._is_llama = True
             self._capabilities = self._stated(found)
 
-    async def _attempt(self, body: dict[str, Any]) -> Attempt:
-        await self._pacer.turn()
-        while True:
-            async with self._slots:
-                # Looked at inside the slot: the server may have asked for a pause meanwhile.
-                held_s = self._pacer.held_s
-                if not held_s:
-                    return await self._post(body)
-            await self._sleep(held_s)
-
-    async def _post(self, body: dict[str, Any]) -> Attempt:
-        started = self._now()
+    async def _detect_vllm(self) -> None:
+        """Ask for the models, of which vLLM says that they are its own."""
+        timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
         try:
-            async with self._open.post(
-                self.base_url + self._config.path,
-                json=body,
-                params=self._query,
+            async with self.transport.session.get(
+                f"{self.transport.base_url}/models",
+                params=self.transport.query,
+                timeout=timeout,
                 allow_redirects=False,
             ) as response:
-                raw = (await response.read()).decode("utf-8", "replace")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return self._failed(_cause(error), retry=True, unreachable=True)
-        except TimeoutError:
-            return self._failed(f"no answer within {self._config.timeout_s:g} s", retry=True)
-        except (aiohttp.ClientError, OSError) as error:
-            return self._failed(f"the connection broke: {error!r}", retry=True)
-        latency_s = self._now() - started
-        if response.status != 200:
-            return self._rejected(response.status, raw, retry_after_s(response.headers))
-        return self._read(raw, latency_s, retry_after_s(response.headers))
-
-    def _read(self, raw: str, latency_s: float, wait_s: float | None) -> Attempt:
-        try:
-            completion = completion_of(raw)
-        except WireError as error:
-            _, status = server_error(raw)
-            if error.is_json and status is not None:
-                # A gateway's 200 around somebody else's error.
-                return self._rejected(status, raw, wait_s)
-            text = f"{error}; got: {shown(self._mask(raw))}"
-            return self._failed(text, Outcome.MALFORMED, status=200, retry=not error.is_json)
-        return Attempt(completion.model_copy(update={"latency_s": latency_s, "status": 200}))
-
-    def _rejected(self, status: int, raw: str, wait_s: float | None) -> Attempt:
-        message, _ = server_error(self._mask(raw))
-        if status in (401, 403):
-            variable = self._config.api_key_env
-            raise SecretError(
-                f"environment variable {variable}" if variable else self._shown,
-                f"the server refuses the key ({status}): {message}"
-                if variable
-                else f"the server wants a key ({status}): {message}",
-                "check that the key is current and may use this model"
-                if variable
-                else "name its environment variable in teacher.api_key_env",
-            )
-        way_out = advice(status, message, self._config.max_tokens_field)
-        text = f"HTTP {status}: {message}" + (f"; {way_out}" if way_out else "")
-        return self._failed(text, status=status, retry=is_retryable(status), wait_s=wait_s)
-
-    def _unreachable(self, cause: str) -> TeacherUnreachableError:
-        return TeacherUnreachableError(
-            self._shown,
-            f"nobody answers ({self._mask(cause)})",
-            "check teacher.base_url, the network, and that the server runs",
-        )
-
-    def _failed(
-        self,
-        error: str,
-        outcome: Outcome = Outcome.FAILED,
-        *,
-        status: int | None = None,
-        retry: bool = False,
-        wait_s: float | None = None,
-        unreachable: bool = False,
-    ) -> Attempt:
-        completion = Completion(outcome=outcome, status=status, error=self._mask(error))
-        return Attempt(completion, retry=retry, wait_s=wait_s, unreachable=unreachable)
-
-    def _mask(self, text: str) -> str:
-        return self._secrets.text(text)
-
-
-def _cause(error: Exception) -> str:
-    """What the system says, without the address as aiohttp words it: a query may hold a key."""
-    return str(getattr(error, "os_error", None) or error)
+                models = await response.json() if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return
+        found = vllm_server.capabilities_from_models(models, self.model)
+        if found is not None:
+            self._is_vllm = True
+            self._capabilities = self._stated(found)

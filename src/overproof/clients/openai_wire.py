@@ -12,10 +12,25 @@ from typing import Any
 
 from overproof.clients.secrets import filled
 from overproof.config.recipe import TeacherConfig
-from overproof.records.exchange import Completion, Message, Request
-from overproof.records.openai_answers import completion_of_choice
+from overproof.records.exchange import Completion, Message, Outcome, Parameters, Request, Usage
+from overproof.records.openai_answers import completion_of_choice, usage_of
+from overproof.records.tool_calls import (
+    message_object,
+    response_format_of,
+    tool_choice_object,
+    tool_objects,
+)
 
-__all__ = ["WireError", "body_of", "completion_of", "server_error", "shown", "without_prefill"]
+__all__ = [
+    "WireError",
+    "body_of",
+    "can_stream",
+    "completion_of",
+    "completions_of",
+    "server_error",
+    "shown",
+    "without_prefill",
+]
 
 SHOWN = 200
 
@@ -29,19 +44,44 @@ class WireError(ValueError):
 
 
 def body_of(
-    request: Request, config: TeacherConfig, secrets: Mapping[str, str] | None = None
+    request: Request,
+    config: TeacherConfig,
+    secrets: Mapping[str, str] | None = None,
+    *,
+    n: int = 1,
+    stream: bool = False,
 ) -> dict[str, Any]:
     """Request body for this teacher: what it does not support is left out.
 
+    A JSON Schema goes where ``config.structured`` says; with ``none`` it is left to the prompt.
     The recipe's ``body`` and then the request's own ``extra`` are merged over the rest. Each
     ``env:NAME`` in these two is replaced from ``secrets``; one in a message is only text.
+
+    Args:
+        request: what to ask.
+        config: how this teacher is asked.
+        secrets: values by the names that the recipe gives.
+        n: how many answers to draw in one call.
+        stream: whether to ask for server-sent events; see ``can_stream``.
     """
     asked = request.parameters
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": [message_object(message) for message in request.messages],
         config.max_tokens_field: asked.max_tokens,
     }
+    body |= _sampling(asked, config) | _form(asked, config)
+    if n > 1:
+        body["n"] = n
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    extra: dict[str, Any] = filled(config.body | asked.extra, secrets or {})
+    return body | extra
+
+
+def _sampling(asked: Parameters, config: TeacherConfig) -> dict[str, Any]:
+    """How tokens are drawn and which log-probs are told."""
+    body: dict[str, Any] = {}
     if asked.temperature is not None and config.supports_temperature:
         body["temperature"] = asked.temperature
     if asked.top_p is not None:
@@ -52,16 +92,86 @@ def body_of(
         body["stop"] = list(asked.stop)
     if asked.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": asked.top_logprobs}
-    extra: dict[str, Any] = filled(config.body | asked.extra, secrets or {})
-    return body | extra
+    if asked.prompt_logprobs is not None:  # vLLM's own
+        body["prompt_logprobs"] = asked.prompt_logprobs
+    return body
 
 
-def completion_of(raw: str) -> Completion:
-    """Read the body of a 200 response.
+def _form(asked: Parameters, config: TeacherConfig) -> dict[str, Any]:
+    """What form the answer shall have: tools to call, or a JSON Schema to follow."""
+    body: dict[str, Any] = {}
+    if asked.tools:
+        body["tools"] = tool_objects(asked.tools)
+        if asked.tool_choice is not None:
+            body["tool_choice"] = tool_choice_object(asked.tool_choice)
+    if asked.response_schema is not None and config.structured == "json_schema":
+        body["response_format"] = response_format_of(asked.response_schema)
+    elif asked.response_schema is not None and config.structured == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    return body
+
+
+def can_stream(request: Request, config: TeacherConfig) -> bool:
+    """Whether to stream the answer: vLLM gives the log-probs of a prompt only in one piece."""
+    return config.stream and request.parameters.prompt_logprobs is None
+
+
+def completion_of(raw: str, *, tools: bool = False) -> Completion:
+    """Read the body of a 200 response; of several choices the first one listed.
+
+    Args:
+        raw: the body.
+        tools: whether the request offered tools, so that calls of them are an answer.
 
     Raises:
         WireError: a body that is no chat completion.
     """
+    answer, choices = _choices(raw)
+    try:
+        return completion_of_choice(answer, choices[0], tools)
+    except ValueError as error:
+        raise WireError(f"a well-formed chat completion ({error})", is_json=True) from None
+
+
+def completions_of(raw: str, n: int, *, tools: bool = False) -> list[Completion]:
+    """Read the body of a 200 response to a call for ``n`` choices.
+
+    The usage of the call stands with choice 0, and is zero with the others. Choices that are
+    missing or unreadable are ``MALFORMED``, the others are answers all the same.
+
+    Args:
+        raw: the body.
+        n: how many choices were asked for.
+        tools: whether the request offered tools.
+
+    Returns:
+        ``n`` completions, by number.
+
+    Raises:
+        WireError: a body that is no chat completion, or whose usage cannot be read.
+    """
+    answer, choices = _choices(raw)
+    try:
+        usage = usage_of(answer.get("usage"))
+    except ValueError as error:
+        raise WireError(f"a well-formed chat completion ({error})", is_json=True) from None
+    listed = _by_number(choices)
+    found = []
+    for number in range(n):
+        choice = listed.get(number)
+        if choice is None:
+            completion = _lost(f"expected {n} choices; the server gave {len(listed)}")
+        else:
+            try:
+                completion = completion_of_choice(answer, choice, tools)
+            except ValueError as error:
+                completion = _lost(f"expected a well-formed choice ({error})")
+        share = usage if number == 0 else Usage()
+        found.append(completion.model_copy(update={"choice": number, "usage": share}))
+    return found
+
+
+def _choices(raw: str) -> tuple[dict[str, Any], list[Any]]:
     try:
         answer = json.loads(raw)
     except (ValueError, RecursionError):
@@ -69,10 +179,21 @@ def completion_of(raw: str) -> Completion:
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices:
         raise WireError("a chat completion with choices[0].message", is_json=True)
-    try:
-        return completion_of_choice(answer, choices[0])
-    except ValueError as error:
-        raise WireError(f"a well-formed chat completion ({error})", is_json=True) from None
+    return answer, choices
+
+
+def _by_number(choices: list[Any]) -> dict[int, Any]:
+    """Choices by their ``index``; by their place where the indices do not tell them apart."""
+    numbered = {
+        choice["index"]: choice
+        for choice in choices
+        if isinstance(choice, dict) and type(choice.get("index")) is int
+    }
+    return numbered if len(numbered) == len(choices) else dict(enumerate(choices))
+
+
+def _lost(error: str) -> Completion:
+    return Completion(outcome=Outcome.MALFORMED, error=error)
 
 
 def shown(raw: str) -> str:

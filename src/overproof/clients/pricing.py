@@ -2,58 +2,142 @@
 
 from __future__ import annotations
 
-import tomllib
-from functools import cache
+from datetime import date
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
-from overproof.config.recipe import PriceConfig, TeacherConfig
-from overproof.errors import ConfigError
-from overproof.records.exchange import Usage
+from overproof.clients.price_list import ListedPrice, listed_price
+from overproof.config.teacher import PriceConfig, TeacherConfig
+from overproof.records.exchange import Record, Usage
 
-__all__ = ["cost_usd", "price_of"]
+__all__ = ["HALF", "PriceOrigin", "age_of_price", "cost_usd", "host_of", "price_of", "priced"]
 
 PRICES_FILE = Path(__file__).with_name("prices.toml")
+HALF = 0.5
+"""What batch APIs charge of the price, where nothing else is said."""
 
-_FREE = {"embedded", "fake", "ledger"}
+_FREE = {"embedded", "fake", "ledger", "local"}
+_HOSTS = {"anthropic": "api.anthropic.com"}
 
 
-def price_of(config: TeacherConfig) -> PriceConfig:
-    """Price of this teacher in US dollars a million tokens.
+class PriceOrigin(Record):
+    """A price with where it comes from.
 
-    The recipe's own ``[teacher.price]`` wins, then the dated table; teachers that run inside
-    overproof cost no API money. A loopback address is not taken for free: it may be a proxy to an
-    API that bills.
+    ``origin``: ``recipe`` (``[teacher.price]`` says it all), ``listed`` (a list of prices, perhaps
+    with parts from the recipe; ``entry`` is its entry), ``free`` (nothing is paid for a teacher
+    that runs here) or ``unknown``.
+    """
+
+    price: PriceConfig
+    origin: Literal["recipe", "listed", "free", "unknown"]
+    entry: ListedPrice | None = None
+
+
+def host_of(config: TeacherConfig) -> str:
+    """The host that is asked, in lower case; empty where the teacher runs here."""
+    if config.base_url is None:
+        return _HOSTS.get(config.kind, "")
+    return (urlsplit(config.base_url).hostname or "").lower()
+
+
+def priced(config: TeacherConfig) -> PriceOrigin:
+    """The price of this teacher in US dollars a million tokens, with its origin.
+
+    The recipe's own ``[teacher.price]`` wins, then the user's list, then the shipped one; teachers
+    that run here cost no API money. A loopback address is not taken for free: it may be a proxy to
+    an API that bills.
+
+    Raises:
+        ConfigError: a list of prices cannot be read.
     """
     said = config.price.model_dump(exclude_none=True)
     if config.kind in _FREE:
-        return PriceConfig(**({"input": 0.0, "output": 0.0} | said))
-    listed = _table(PRICES_FILE).get(config.model)
-    return PriceConfig(**((listed.model_dump(exclude_none=True) if listed else {}) | said))
+        price = PriceConfig(**({"input": 0.0, "output": 0.0} | said))
+        return PriceOrigin(price=price, origin="recipe" if said else "free")
+    if "input" in said and "output" in said:
+        # A list would add the parts left out here, of a price that the user has set aside.
+        return PriceOrigin(price=config.price, origin="recipe")
+    entry = listed_price(config.model, host_of(config), PRICES_FILE)
+    if entry is None:
+        return PriceOrigin(price=config.price, origin="recipe" if said else "unknown")
+    listed = entry.price.model_dump(exclude_none=True)
+    return PriceOrigin(price=PriceConfig(**(listed | said)), origin="listed", entry=entry)
 
 
-def cost_usd(price: PriceConfig, usage: Usage | None) -> float | None:
+def price_of(config: TeacherConfig) -> PriceConfig:
+    """The price of this teacher in US dollars a million tokens; see ``priced``."""
+    return priced(config).price
+
+
+def age_of_price(origin: PriceOrigin, today: date) -> str:
+    """Where a price comes from and how old it is, in words."""
+    if origin.entry is None:
+        words = {
+            "recipe": "price as the recipe says",
+            "free": "no API money: the teacher runs here",
+            "unknown": "no price is known for this teacher",
+        }
+        return words[origin.origin]
+    entry = origin.entry
+    days = entry.age_days(today)
+    said = "price without a date" if days is None else f"price as of {entry.as_of}, {days} days old"
+    return f"{said}: check it against {entry.source}"
+
+
+def cost_usd(price: PriceConfig, usage: Usage | None, *, batch: bool = False) -> float | None:
     """Cost of one answer in US dollars, ``None`` where it cannot be known.
 
-    Without a price for cached input, cached tokens count at the full input price.
+    Tokens read from a cache and written to one are part of the input, tokens of reasoning part of
+    the output; each kind without a price of its own costs what the whole does.
+
+    Args:
+        price: in US dollars a million tokens.
+        usage: as the server counted it.
+        batch: whether a batch API answered, for ``price.batch`` of the price.
     """
     if price.input is None or price.output is None:
         return None
     if usage is None:
         return 0.0 if price.input == price.output == 0 else None
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    fresh = max(usage.input_tokens - usage.cached_tokens, 0)
-    cached = usage.input_tokens - fresh
-    total = fresh * price.input + cached * cached_price + usage.output_tokens * price.output
-    return total / 1e6
+    if price.long is not None and usage.input_tokens > price.long.tokens:
+        price = _long(price)
+    cached = min(max(usage.cached_tokens, 0), usage.input_tokens)
+    written = min(max(usage.cache_write_tokens, 0), usage.input_tokens - cached)
+    thought = min(max(usage.reasoning_tokens, 0), usage.output_tokens)
+    of_input, of_output = price.input or 0.0, price.output or 0.0
+    total = (
+        (usage.input_tokens - cached - written) * of_input
+        + cached * _or(price.cached_input, of_input)
+        + written * _or(price.cache_write, of_input)
+        + (usage.output_tokens - thought) * of_output
+        + thought * _or(price.reasoning, of_output)
+    )
+    factor = (HALF if price.batch is None else price.batch) if batch else 1.0
+    return total * factor / 1e6
 
 
-@cache
-def _table(path: Path) -> dict[str, PriceConfig]:
-    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("price", [])
-    table: dict[str, PriceConfig] = {}
-    for entry in entries:
-        if missing := [key for key in ("model", "as_of", "source") if not entry.get(key)]:
-            raise ConfigError(str(path), f"a price has no {missing[0]}", "say it: prices change")
-        numbers = {k: v for k, v in entry.items() if k in PriceConfig.model_fields}
-        table[entry["model"]] = PriceConfig(**numbers)
-    return table
+def _or(own: float | None, whole: float) -> float:
+    return whole if own is None else own
+
+
+def _long(price: PriceConfig) -> PriceConfig:
+    """The price of a long prompt; parts it does not name rise as their whole does."""
+    long = price.long
+    assert long is not None
+    in_ratio = long.input / price.input if price.input else 1.0
+    out_ratio = long.output / price.output if price.output else 1.0
+
+    def risen(own: float | None, short: float | None, ratio: float) -> float | None:
+        return own if own is not None or short is None else short * ratio
+
+    return price.model_copy(
+        update={
+            "input": long.input,
+            "output": long.output,
+            "cached_input": risen(long.cached_input, price.cached_input, in_ratio),
+            "cache_write": risen(long.cache_write, price.cache_write, in_ratio),
+            "reasoning": risen(None, price.reasoning, out_ratio),
+            "long": None,
+        }
+    )

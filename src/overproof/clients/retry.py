@@ -1,4 +1,4 @@
-"""Retrying: what is worth another attempt, how long to wait, and who else must wait.
+"""Retrying: what is worth another attempt, and how long to wait before it.
 
 Exponential backoff with full jitter; ``Retry-After`` (RFC 9110, section 10.2.3) is honoured in
 both of its forms and holds back every request to the same teacher, not only the one refused.
@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from overproof.errors import TeacherError
+from overproof.clients.pacing import Pacer, Sleep
+from overproof.errors import OverproofError, TeacherError
 from overproof.records.exchange import Completion
 
-__all__ = ["Attempt", "Pacer", "RetryPolicy", "is_retryable", "retry_after_s", "with_retries"]
-
-Sleep = Callable[[float], Awaitable[None]]
-Now = Callable[[], float]
+__all__ = [
+    "Attempt",
+    "Pacer",
+    "RetryPolicy",
+    "is_retryable",
+    "may_be_billed",
+    "means_overload",
+    "retry_after_s",
+    "with_retries",
+]
 
 _RETRYABLE = frozenset({408, 409, 425, 429})
+_OVERLOAD = frozenset({429, 503, 529})
+# Refused before anything was generated: not implemented, unavailable, overloaded.
+_UNBILLED = frozenset({501, 503, 529})
 
 
 @dataclass(frozen=True)
@@ -40,56 +49,45 @@ class RetryPolicy:
 
     def backoff_s(self, attempt: int, rng: random.Random) -> float:
         """Wait after the attempt of that number (from 1): uniform up to a doubling bound."""
-        return rng.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** (attempt - 1)))
+        return rng.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 62)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: what came of it, whether another may help, and how long the server wants."""
+    """One attempt: what came of it, whether another may help, and how long the server wants.
+
+    ``more`` are the further choices of a call that drew several. ``completion`` counts the attempt
+    in ``uncertain_attempts`` where it may have been billed though nobody counted its tokens.
+    ``unreachable`` says that it never left this machine, ``overloaded`` that the server had too
+    much to do, ``fatal`` that no other request will fare better.
+    """
 
     completion: Completion
+    more: Sequence[Completion] = ()
     retry: bool = False
     wait_s: float | None = None
     unreachable: bool = False
-
-
-class Pacer:
-    """Spaces requests evenly and holds all of them back while the server asks for it."""
-
-    def __init__(
-        self,
-        per_minute: float | None = None,
-        *,
-        sleep: Sleep = asyncio.sleep,
-        now: Now = time.monotonic,
-    ) -> None:
-        self.interval_s = 60.0 / per_minute if per_minute else 0.0
-        self._sleep, self._now = sleep, now
-        self._next_turn = float("-inf")
-        self._held_until = float("-inf")
-
-    async def turn(self) -> None:
-        """Wait for this request's place in the pace."""
-        if self.interval_s:
-            now = self._now()
-            turn = max(now, self._next_turn)
-            self._next_turn = turn + self.interval_s
-            if turn > now:
-                await self._sleep(turn - now)
-
-    def hold(self, seconds: float) -> None:
-        """Start no request for that long."""
-        self._held_until = max(self._held_until, self._now() + seconds)
-
-    @property
-    def held_s(self) -> float:
-        """Seconds for which no request may start; 0 where one may."""
-        return max(0.0, self._held_until - self._now())
+    overloaded: bool = False
+    fatal: OverproofError | None = None
 
 
 def is_retryable(status: int) -> bool:
     """Whether an HTTP status says that the same request may succeed later."""
     return status in _RETRYABLE or status >= 500
+
+
+def means_overload(status: int) -> bool:
+    """Whether an HTTP status says that the server has too much to do."""
+    return status in _OVERLOAD
+
+
+def may_be_billed(status: int) -> bool:
+    """Whether something may have been generated, and billed, before the server gave that status.
+
+    What a server refuses (4xx, or for want of room) it did not start. A request that it gave up
+    itself (408), and an error in the middle (500, a gateway's 502 and 504), may have cost tokens.
+    """
+    return status == 408 or (status >= 500 and status not in _UNBILLED)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -98,14 +96,20 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     Reads ``retry-after-ms``, then ``Retry-After`` as seconds or as an HTTP date.
     """
     for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        said = headers.get(name)
+        if said is None:
+            continue
         try:
-            seconds = float(headers.get(name, "")) * scale
+            seconds = float(said) * scale
         except ValueError:
             continue
         if 0 <= seconds < float("inf"):
             return seconds
+    said = headers.get("retry-after")
+    if said is None:
+        return None
     try:
-        when = parsedate_to_datetime(headers.get("retry-after", ""))
+        when = parsedate_to_datetime(said)
     except ValueError:
         return None
     if when.tzinfo is None:
@@ -120,22 +124,27 @@ async def with_retries(
     rng: random.Random,
     pacer: Pacer,
     sleep: Sleep = asyncio.sleep,
-) -> tuple[Completion, bool]:
+) -> tuple[list[Completion], bool]:
     """Try until it works, cannot work, or was tried often enough.
 
     Returns:
-        The last completion with its number of attempts, and whether nobody answered any of them.
+        The completions of the last attempt, the first choice first, with the number of attempts
+        that reached the server and of those of uncertain billing; and whether none reached it.
 
     Raises:
+        OverproofError: the attempt says that no other request will fare better.
         TeacherError: the server asks to wait longer than the policy's longest wait: going on
             with other requests would not honour that.
     """
-    nobody_answered = True
-    for number in range(1, policy.max_attempts + 1):
+    reached = uncertain = 0
+    number = 1
+    while True:
         result = await attempt()
-        nobody_answered = nobody_answered and result.unreachable
-        completion = result.completion.model_copy(update={"attempts": number})
-        if not result.retry or number == policy.max_attempts:
+        reached += not result.unreachable
+        uncertain += result.completion.uncertain_attempts
+        if result.fatal is not None:
+            raise result.fatal
+        if not result.retry or number >= policy.max_attempts:
             break
         if result.wait_s is None:
             await sleep(policy.backoff_s(number, rng))
@@ -144,7 +153,12 @@ async def with_retries(
         else:
             raise TeacherError(
                 "the teacher",
-                f"{completion.error}; the server asks to wait {result.wait_s:.0f} s",
+                f"{result.completion.error}; the server asks to wait {result.wait_s:.0f} s",
                 "run the same command again after that: every answer so far is kept",
             )
-    return completion, nobody_answered
+        number += 1
+    completions = [result.completion, *result.more]
+    if reached > 1 or uncertain:
+        counted = {"attempts": max(1, reached), "uncertain_attempts": uncertain}
+        completions = [one.model_copy(update=counted) for one in completions]
+    return completions, reached == 0

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
-from overproof.clients.pricing import cost_usd, price_of
-from overproof.clients.protocol import Teacher
+from overproof.clients.pricing import cost_usd
+from overproof.clients.protocol import DrawsMany, Teacher
 from overproof.clients.terms import TermsVerdict
 from overproof.collect.budget import Budget
-from overproof.config.recipe import Recipe
+from overproof.collect.filters.protocol import Check
+from overproof.collect.meter import RequestMeter
+from overproof.collect.spending import uncertain_usd
+from overproof.config.running import BaseRecipe
 from overproof.errors import LedgerError, TooManyFailedError
 from overproof.records.exchange import Completion, Exchange, Outcome, Request
 from overproof.records.ledger import Ledger
@@ -22,16 +26,16 @@ __all__ = ["Asker", "Progress"]
 
 FAILURES_BEFORE_GIVING_UP = 20
 DRAIN_S = 15.0
-GIVEN_UP = Completion(
-    outcome=Outcome.FAILED, error="the run was stopped before the answer came; ask again"
-)
-# Statuses of 4xx that say "not now": whether anything was generated before is not known.
-NOT_NOW = frozenset({408, 409, 425, 429})
+GIVEN_UP = "the run was stopped before the answer came; ask again"
 
 
 @dataclass
 class Progress:
-    """Live figures of a collection. ``cost_usd`` is ``None`` once a price is unknown."""
+    """Live figures of a collection. ``cost_usd`` is ``None`` once a price is unknown.
+
+    ``draining`` counts the answers that are waited for before everything is closed. ``status`` is
+    what the teacher says of itself, such as where its batches stand.
+    """
 
     total: int = 0
     done: int = 0
@@ -39,13 +43,20 @@ class Progress:
     cached: int = 0
     cost_usd: float | None = 0.0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    draining: int = 0
+    status: tuple[str, ...] = ()
 
 
 class Asker:
     """Answers requests from the ledger, else from the teacher, within the recipe's budget.
 
     A request once sent lives apart from whoever asked: it is recorded even when its asker is
-    cancelled. ``drain`` waits for those in flight before ledger and teacher are closed.
+    cancelled. ``drain`` waits for those in flight before ledger and teacher are closed. Sent but
+    uncommitted are at most ``recipe.teacher.width`` requests: each holds its place until its
+    answer is committed.
+
+    A malformed answer is recorded as such and asked again, ``recipe.budget.reasks`` times in all of
+    the run's life: raise that to have another try.
 
     Args:
         recipe: for prices, terms and caps.
@@ -57,7 +68,7 @@ class Asker:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: BaseRecipe,
         teacher: Teacher,
         ledger: Ledger,
         verdict: TermsVerdict,
@@ -65,109 +76,284 @@ class Asker:
     ) -> None:
         self.progress = Progress()
         self.failures: list[tuple[str, str]] = []
-        self.budget = Budget(recipe, ledger.exchanges())
+        under_way = getattr(teacher, "under_way", dict)
+        self.budget = Budget(recipe, ledger, under_way())
         self._recipe = recipe
         self._teacher = teacher
         self._ledger = ledger
         self._verdict = verdict
         self._changed = changed or (lambda _: None)
-        self._price = price_of(recipe.teacher)
-        self._in_flight: dict[str, asyncio.Task[Completion]] = {}
+        self._places = asyncio.Semaphore(recipe.teacher.width)
+        self._in_flight: dict[str, asyncio.Future[Completion]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._malformed = ledger.tally(Outcome.MALFORMED)
 
-    async def ask(self, request: Request) -> Completion:
+    async def ask(self, request: Request, check: Check | None = None) -> Completion:
         """The completion of ``request``; identical requests in flight are sent once.
 
+        Args:
+            request: what to ask.
+            check: says why an answer is malformed. Such an answer is recorded as ``MALFORMED``,
+                is no answer to a later question, and is asked again.
+
         Raises:
-            BudgetError: the recipe's cap on calls or money is reached.
+            BudgetError: a cap of the recipe is reached.
             TooManyFailedError: so many requests failed that ``max_failed`` cannot be kept.
         """
         while True:
-            known = self._ledger.lookup(request.key)
-            if known is not None:
-                self.progress.cached += 1
-                return known.completion
-            task = self._in_flight.get(request.key) or self._start(request)
-            if task is not None:
-                return await asyncio.shield(task)
-            # The worst cases of those in flight fill the budget; what they really cost may not.
-            if not self._in_flight:
-                raise self.budget.exhausted(request)
-            await asyncio.wait(self._in_flight.values(), return_when=asyncio.FIRST_COMPLETED)
+            answer = self._in_flight.get(request.key)
+            if answer is None:
+                known = self._known(request, check)
+                if known is not None:
+                    self.progress.cached += 1
+                    return known
+                [answer] = self._start([request], check)
+            completion = _checked(await asyncio.shield(answer), check)
+            if completion.outcome is not Outcome.MALFORMED or self._is_final(request.key):
+                return completion
+
+    async def ask_samples(
+        self, request: Request, n: int, check: Check | None = None
+    ) -> list[Completion]:
+        """Completions of samples ``request.sample`` to ``request.sample + n - 1``.
+
+        Those that are missing are drawn in calls of as many choices as the teacher offers; what is
+        malformed in one is asked again by itself.
+
+        Raises:
+            BudgetError, TooManyFailedError: as ``ask``.
+        """
+        first = request.sample
+        samples = [
+            request.model_copy(update={"sample": number}) for number in range(first, first + n)
+        ]
+        most = self._teacher.capabilities.choices
+        if most > 1:
+            missing = [
+                one
+                for one in samples
+                if one.key not in self._in_flight and self._known(one, check) is None
+            ]
+            for start in range(0, len(missing), most):
+                self._start(missing[start : start + most], check)
+        asks = [asyncio.ensure_future(self.ask(one, check)) for one in samples]
+        try:
+            return list(await asyncio.gather(*asks))
+        finally:
+            for each in asks:
+                each.cancel()
+            await asyncio.gather(*asks, return_exceptions=True)
 
     async def drain(self, seconds: float = DRAIN_S) -> None:
-        """Wait so long for the answers in flight; the requests given up then are recorded too."""
+        """Wait so long for the answers in flight; the requests given up then are recorded too.
+
+        A batch is not waited for: it goes on at the provider and is picked up by the next run.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (0.0 if self._teacher.capabilities.batch else seconds)
         try:
-            if self._in_flight:
-                await asyncio.wait(self._in_flight.values(), timeout=seconds)
+            while self._tasks and (left := until - loop.time()) > 0:
+                self.progress.draining = len(self._in_flight)
+                with contextlib.suppress(Exception):  # it may be why everything ends
+                    self._changed(self.progress)
+                await asyncio.wait(
+                    self._tasks, timeout=min(left, 1.0), return_when=asyncio.FIRST_COMPLETED
+                )
         finally:
-            late = list(self._in_flight.values())
+            self.progress.draining = 0
+            late = list(self._tasks)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+            # A lease that cannot be given back counts as spent.
+            with contextlib.suppress(LedgerError):
+                self.budget.close()
 
-    def _start(self, request: Request) -> asyncio.Task[Completion] | None:
-        """Send a request, ``None`` while the budget has no room for it."""
-        reserved = self.budget.reserve(request)
-        if reserved is None:
-            return None
-        self.progress.calls += 1
-        task = asyncio.create_task(self._send(request, reserved))
-        self._in_flight[request.key] = task
+    def _known(self, request: Request, check: Check | None) -> Completion | None:
+        """What the ledger says, ``None`` where it is worth asking.
 
-        def landed(task: asyncio.Task[Completion]) -> None:
-            del self._in_flight[request.key]
-            if not task.cancelled():
-                task.exception()  # seen, also when its asker has gone
+        An answer kept from before that ``check`` refuses is one of the malformed ones.
+        """
+        known = self._ledger.lookup(request.key)
+        if known is None:
+            if not self._is_final(request.key):
+                return None
+            rows = self._ledger.recorded(request.key)
+            found = [row.exchange.completion for row in rows if row.exchange is not None]
+            return next((one for one in reversed(found) if one.outcome is Outcome.MALFORMED), None)
+        completion = _checked(known.completion, check)
+        if completion.outcome is not Outcome.MALFORMED:
+            return completion
+        lonely = self._recipe.teacher.kind == "ledger"
+        return completion if lonely or self._is_final(request.key, kept=1) else None
+
+    def _is_final(self, key: str, kept: int = 0) -> bool:
+        """Whether malformed answers to a request have used up its askings."""
+        return self._malformed[key] + kept > self._recipe.budget.reasks
+
+    def _start(
+        self, requests: Sequence[Request], check: Check | None
+    ) -> list[asyncio.Future[Completion]]:
+        """Send requests, several as the choices of one call; a future of each answer."""
+        answers: list[asyncio.Future[Completion]] = []
+        for request in requests:
+            answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+            self._in_flight[request.key] = answer
+            answers.append(answer)
+        task = asyncio.create_task(self._send(requests, check))
+        self._tasks.add(task)
+
+        def landed(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            for request, answer in zip(requests, answers, strict=True):
+                if self._in_flight.get(request.key) is answer:
+                    del self._in_flight[request.key]
+                if answer.done():
+                    continue
+                if error is None:
+                    answer.cancel()
+                else:
+                    answer.set_exception(error)
+                    answer.exception()  # seen, also when its asker has gone
 
         task.add_done_callback(landed)
-        return task
+        return answers
 
-    async def _send(self, request: Request, reserved: float) -> Completion:
-        try:
-            completion = await self._teacher.complete(request)
-        except asyncio.CancelledError:
-            # A second interrupt closes everything at once, the ledger perhaps first.
-            with contextlib.suppress(LedgerError):
-                self._ledger.submit(self._exchange(request, GIVEN_UP, self._cost(GIVEN_UP)))
-            raise
-        except Exception:
-            self.budget.release(reserved)
-            raise
-        if request.parameters.max_tokens == 1 and completion.outcome is Outcome.TRUNCATED:
-            # One token was all that was asked for; ``finish_reason`` still says "length".
-            completion = completion.model_copy(update={"outcome": Outcome.ANSWERED})
-        cost = self._cost(completion)
-        self.budget.settle(reserved, cost)
-        await self._ledger.append(self._exchange(request, completion, cost))
-        self._count(request, completion, cost)
-        return completion
+    async def _send(self, requests: Sequence[Request], check: Check | None) -> None:
+        """Ask the teacher, record what it says, and hand it to whoever waits."""
+        first, teacher = requests[0], self._teacher
+        meter = RequestMeter(self.budget, first, len(requests))
+        async with self._places:
+            for request in requests:
+                self.budget.take_over(request.key)
+            await meter.reserve()
+            self.progress.calls += 1
+            try:
+                if len(requests) == 1:
+                    completions = [await teacher.complete(first, meter)]
+                else:
+                    many = cast(DrawsMany, teacher)
+                    completions = await many.complete_many(requests, meter)
+            except asyncio.CancelledError:
+                self._give_up(requests, meter)
+                raise
+            except Exception as error:
+                await self._lose(requests, meter, str(error))
+                raise
+            meter.close(completions[0])
+            await self._record(requests, completions, check)
 
-    def _exchange(self, request: Request, completion: Completion, cost: float | None) -> Exchange:
+    async def _record(
+        self, requests: Sequence[Request], completions: Sequence[Completion], check: Check | None
+    ) -> None:
+        """Commit answers; ``_in_flight`` lets go of each once it is committed."""
+        commits = []
+        for request, answered in zip(requests, completions, strict=True):
+            completion = answered
+            if request.parameters.max_tokens == 1 and completion.outcome is Outcome.TRUNCATED:
+                # One token was all that was asked for; ``finish_reason`` still says "length".
+                completion = completion.model_copy(update={"outcome": Outcome.ANSWERED})
+            try:
+                completion = _checked(completion, check)
+            except Exception:  # an answer is paid for, whatever becomes of its check
+                await self._ledger.append(self._exchange(request, completion))
+                raise
+            exchange = self._exchange(request, completion)
+            # What fails its check is the task's own affair; the rest is the teacher's.
+            failed = answered.outcome in (Outcome.FAILED, Outcome.MALFORMED)
+            commits.append((exchange, failed, await self._ledger.put(exchange)))
+        for exchange, failed, commit in commits:
+            await commit
+            self._land(exchange, failed)
+
+    def _land(self, exchange: Exchange, failed: bool) -> None:
+        """Count an answer that is committed, and hand it over."""
+        key, completion = exchange.request.key, exchange.completion
+        if completion.outcome is Outcome.MALFORMED:
+            self._malformed[key] += 1
+        self._count(exchange)
+        if failed and (completion.outcome is Outcome.FAILED or self._is_final(key)):
+            self.failures.append((key, completion.error or completion.outcome.value))
+            self._give_up_early()
+        answer = self._in_flight.pop(key)
+        if not answer.done():
+            answer.set_result(completion)
+
+    def _give_up(self, requests: Sequence[Request], meter: RequestMeter) -> None:
+        """Record requests that were cancelled on their way, unless they travel on by themselves."""
+        may_be_sent = meter.reached or not meter.was_asked
+        meter.close(None)
+        if self._teacher.capabilities.batch or not may_be_sent:
+            return
+        uncertain = max(meter.uncertain, 0 if meter.was_asked else 1)
+        # A second interrupt closes everything at once, the ledger perhaps first.
+        with contextlib.suppress(LedgerError):
+            for exchange in self._lost(requests, meter.reached, uncertain, GIVEN_UP):
+                self._ledger.submit(exchange)
+
+    async def _lose(self, requests: Sequence[Request], meter: RequestMeter, error: str) -> None:
+        """Record requests whose attempts ended in an error that ends the run."""
+        meter.close(None)
+        if meter.reached:
+            for exchange in self._lost(requests, meter.reached, meter.uncertain, error):
+                await self._ledger.append(exchange)
+
+    def _lost(
+        self, requests: Sequence[Request], reached: int, uncertain: int, error: str
+    ) -> list[Exchange]:
+        return [
+            self._exchange(
+                request,
+                Completion(
+                    outcome=Outcome.FAILED,
+                    error=error,
+                    attempts=max(reached, 1),
+                    uncertain_attempts=uncertain,
+                    choice=choice,
+                ),
+            )
+            for choice, request in enumerate(requests)
+        ]
+
+    def _exchange(self, request: Request, completion: Completion) -> Exchange:
+        budget = self.budget
         return Exchange(
             request=request,
             completion=completion,
             teacher=self._teacher.name,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            cost_usd=cost,
+            cost_usd=self._cost(completion),
+            uncertain_usd=uncertain_usd(
+                budget.price,
+                request,
+                completion.uncertain_attempts,
+                completion.choice,
+                batch=budget.batch,
+            ),
             licence=self._verdict.licence,
             terms=self._verdict.terms,
         )
 
     def _cost(self, completion: Completion) -> float | None:
-        """US dollars; ``None`` where something may have been generated that nobody counted."""
-        if completion.usage is None and _is_rejected(completion):
-            return 0.0
-        return cost_usd(self._price, completion.usage)
+        """US dollars for what was counted, ``None`` where it is not known what that is worth."""
+        if completion.usage is None and completion.outcome in (Outcome.FAILED, Outcome.MALFORMED):
+            if not completion.uncertain_attempts and completion.outcome is Outcome.FAILED:
+                return 0.0  # refused, and not billed
+            price = self.budget.price
+            unknown = price.input is None or price.output is None
+            return None if unknown or not completion.uncertain_attempts else 0.0
+        return cost_usd(self.budget.price, completion.usage, batch=completion.batch is not None)
 
-    def _count(self, request: Request, completion: Completion, cost: float | None) -> None:
+    def _count(self, exchange: Exchange) -> None:
         progress = self.progress
-        progress.outcomes[completion.outcome] += 1
-        total = progress.cost_usd
-        progress.cost_usd = None if cost is None or total is None else total + cost
+        progress.outcomes[exchange.completion.outcome] += 1
+        cost, total = exchange.cost_usd, progress.cost_usd
+        if cost is None or total is None:
+            progress.cost_usd = None
+        else:
+            progress.cost_usd = total + cost + exchange.uncertain_usd
         self._changed(progress)
-        if completion.outcome in (Outcome.FAILED, Outcome.MALFORMED):
-            self.failures.append((request.key, completion.error or completion.outcome.value))
-            self._give_up_early()
 
     def _give_up_early(self) -> None:
         allowed = max(
@@ -182,12 +368,18 @@ class Asker:
             )
 
 
-def _is_rejected(completion: Completion) -> bool:
-    """Whether the server refused the request as it stands, so that nothing was generated."""
-    status = completion.status
-    return (
-        completion.outcome is Outcome.FAILED
-        and status is not None
-        and 400 <= status < 500
-        and status not in NOT_NOW
+def _checked(completion: Completion, check: Check | None) -> Completion:
+    """The completion, malformed where ``check`` says why."""
+    if check is None or completion.outcome is not Outcome.ANSWERED:
+        return completion
+    reason = check(completion)
+    if reason is None:
+        return completion
+    uncounted = int(completion.usage is None)
+    return completion.model_copy(
+        update={
+            "outcome": Outcome.MALFORMED,
+            "error": reason,
+            "uncertain_attempts": completion.uncertain_attempts + uncounted,
+        }
     )

@@ -1,60 +1,84 @@
-"""The recipe's caps, kept over the whole run: whatever may be spent is reserved beforehand."""
+"""The recipe's caps, kept over the whole run: whatever may be spent is reserved beforehand.
+
+Every attempt reserves the most that it can spend before it is sent, and puts what it spent in the
+place of that once it is known. An attempt that may have been billed though nobody counted its
+tokens stays charged at its reservation, marked uncertain, in this session and in later ones.
+
+Where the process is killed with attempts in flight, nothing of them is in the ledger. So a lease is
+written into it ahead of the spending: a note that grants a block. A run that was not closed in
+order is charged with all that its lease granted beyond what was recorded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping
 
 from overproof.clients.pricing import cost_usd, price_of
-from overproof.config.recipe import PriceConfig, Recipe
+from overproof.collect.spending import NOTHING, Spending, most_of, spent_on, worst_case_usd
+from overproof.config.running import BaseRecipe
+from overproof.config.teacher import PriceConfig
 from overproof.errors import BudgetError
-from overproof.records.exchange import Exchange, Request, Usage
+from overproof.records.exchange import Request, Usage
+from overproof.records.ledger import Ledger
+from overproof.records.ledger_rows import Entry
 
-__all__ = ["Budget", "worst_case_usd"]
+__all__ = ["LEASE", "Budget", "spent_before", "worst_case_usd"]
 
-# Role, separators and the like: what a chat template adds to a message.
-TOKENS_AROUND_A_MESSAGE = 16
+LEASE = "lease"
+"""Name of the notes that grant a block of spending, or close it."""
 
-
-def worst_case_usd(price: PriceConfig, request: Request) -> float | None:
-    """The most that a request can cost in US dollars, ``None`` where the price is unknown.
-
-    A tokenizer of bytes makes at most one token of a byte, and the answer at most ``max_tokens``.
-    """
-    around = TOKENS_AROUND_A_MESSAGE * len(request.messages)
-    tokens = around + sum(len(m.content.encode(errors="replace")) for m in request.messages)
-    price = price.model_copy(update={"cached_input": None})
-    usage = Usage(input_tokens=tokens, output_tokens=request.parameters.max_tokens)
-    return cost_usd(price, usage)
+INFINITE = float("inf")
+AGAIN = "raise it and run the same command again: every answer so far is in the ledger"
 
 
 class Budget:
-    """Calls and money of a run, those of earlier sessions included.
+    """Calls, tokens and money of a run, those of earlier sessions included.
 
     Args:
         recipe: for the caps and the price.
-        exchanges: the run's ledger; what was collected counts, what was imported does not. An
-            exchange of unknown cost counts at its worst case.
+        ledger: the run's, open for writing where there are caps. What was collected counts, what
+            was imported does not.
+        under_way: requests that earlier sessions sent and that will be billed though nobody has
+            asked for their answers yet, by their keys: the most tokens of each.
     """
 
-    def __init__(self, recipe: Recipe, exchanges: Iterable[Exchange]) -> None:
+    def __init__(
+        self,
+        recipe: BaseRecipe,
+        ledger: Ledger,
+        under_way: Mapping[str, Usage] | None = None,
+    ) -> None:
+        self.price = price_of(recipe.teacher)
+        self.batch = recipe.teacher.batch
         self._caps = recipe.budget
-        self._price = price_of(recipe.teacher)
-        self._calls = 0
-        self._usd = 0.0
-        if self._caps.max_calls is None and self._caps.max_cost_usd is None:
-            return
-        for exchange in exchanges:
-            if exchange.source == "collected":
-                known = exchange.cost_usd
-                worst = worst_case_usd(self._price, exchange.request) if known is None else known
-                self._calls += 1
-                self._usd += worst or 0.0
+        self._block = recipe.teacher.width
+        self._ledger = ledger
+        self._lease = secrets.token_hex(8)
+        self._granted = NOTHING
+        self._granting = asyncio.Lock()
+        self._open = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self.is_capped = (
+            self._caps.max_calls is not None
+            or self._caps.max_tokens is not None
+            or self._caps.max_cost_usd is not None
+        )
+        self.spent = NOTHING
+        self.lost = NOTHING
+        if self.is_capped:
+            ledger.flush()
+            self.spent, self.lost = spent_before(ledger.entries(), self.price)
+            self.spent += self.lost
+        self._under_way = self._charged(under_way or {})
+        self._before = self.spent
 
     @property
     def problem(self) -> BudgetError | None:
         """Why the cap on money cannot be kept, ``None`` where it can or there is none."""
-        price, cap = self._price, self._caps.max_cost_usd
-        if cap is None or None not in (price.input, price.output):
+        cap = self._caps.max_cost_usd
+        if cap is None or None not in (self.price.input, self.price.output):
             return None
         return BudgetError(
             f"budget.max_cost_usd = {cap:g}",
@@ -62,48 +86,170 @@ class Budget:
             "state input and output in [teacher.price], or remove the cap",
         )
 
-    def reserve(self, request: Request) -> float | None:
-        """Reserve the worst case of one request.
+    def most(self, request: Request, choices: int = 1) -> Spending:
+        """The most that one attempt can spend; nothing is looked at where there is no cap."""
+        if not self.is_capped:
+            return NOTHING
+        return most_of(self.price, request, choices, batch=self.batch)
 
-        Returns:
-            The US dollars reserved, or ``None`` where the money does not suffice while so much is
-            reserved for others; ``exhausted`` words it.
+    async def reserve(self, most: Spending) -> None:
+        """Reserve what one attempt can spend; wait while others hold what it needs.
 
         Raises:
-            BudgetError: the cap on calls is reached, or the cap on money cannot be kept.
+            BudgetError: a cap leaves no room for it, or the cap on money cannot be kept.
+            LedgerError: the lease cannot be written.
         """
+        if not self.is_capped:
+            return
         if self.problem is not None:
             raise self.problem
-        calls, cap = self._caps.max_calls, self._caps.max_cost_usd
-        if calls is not None and self._calls >= calls:
-            raise BudgetError(
-                f"budget.max_calls = {calls}",
-                f"is reached: the run has made {self._calls} calls",
-                "raise it and run the same command again: every answer so far is in the ledger",
-            )
-        worst = worst_case_usd(self._price, request) or 0.0
-        if cap is not None and self._usd + worst > cap:
-            return None
-        self._calls += 1
-        self._usd += worst
-        return worst
+        while (cap := self._passed_by(most)) is not None:
+            # What others reserved fills the cap; what they really spend may not.
+            if not self._open or cap == "max_calls":
+                raise self._exhausted(cap, most)
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(room)
+            await room
+        self.spent += most
+        self._open += 1
+        try:
+            await self._hold_lease(most)
+        except BaseException:
+            self.settle(most, NOTHING)
+            raise
 
-    def settle(self, reserved: float, cost: float | None) -> None:
-        """Put the actual cost in place of the reservation, which stays where it is unknown."""
-        if cost is not None:
-            self._usd += cost - reserved
+    def settle(self, reserved: Spending, spent: Spending) -> None:
+        """Put what was spent in the place of a reservation."""
+        if not self.is_capped:
+            return
+        self.spent += spent - reserved
+        self._open -= 1
+        waiting, self._waiting = self._waiting, []
+        for room in waiting:
+            if not room.done():
+                room.set_result(None)
 
-    def release(self, reserved: float) -> None:
-        """Give a reservation back: the request was never answered, nor recorded."""
-        self._calls -= 1
-        self._usd -= reserved
+    def close(self) -> None:
+        """Give the lease back: everything that was spent is in the ledger.
 
-    def exhausted(self, request: Request) -> BudgetError:
-        """The error for a request that the money does not suffice for."""
-        worst = worst_case_usd(self._price, request) or 0.0
-        return BudgetError(
-            f"budget.max_cost_usd = {self._caps.max_cost_usd:g}",
-            f"would be passed: ${self._usd:.4f} are spent, and the next request can cost up to "
-            f"${worst:.4f}",
-            "raise it and run the same command again: every answer so far is in the ledger",
+        Raises:
+            LedgerError: the ledger cannot be written; the lease then counts as spent.
+        """
+        if self._granted != NOTHING and not self._open:
+            self._ledger.note(LEASE, {"lease": self._lease, "closed": True})
+            self._granted = NOTHING
+            self._before = self.spent
+            self._lease = secrets.token_hex(8)
+
+    def take_over(self, key: str) -> None:
+        """A request that was under way is asked for: from now on it is charged like any other."""
+        most = self._under_way.pop(key, None)
+        if most is not None:
+            self.spent -= most
+            self._before -= most
+
+    def _charged(self, under_way: Mapping[str, Usage]) -> dict[str, Spending]:
+        """Charge what is under way, unless the ledger has it by now."""
+        if not self.is_capped:
+            return {}
+        found = {}
+        for key, usage in under_way.items():
+            if self._ledger.lookup(key) is None:
+                usd = cost_usd(self.price, usage, batch=self.batch) or 0.0
+                found[key] = Spending(1, usage.input_tokens + usage.output_tokens, usd)
+                self.spent += found[key]
+        return found
+
+    def _passed_by(self, most: Spending) -> str | None:
+        """Name of the cap that would be passed."""
+        then, caps = self.spent + most, self._caps
+        for name, value in (
+            ("max_calls", then.calls),
+            ("max_tokens", then.tokens),
+            ("max_cost_usd", then.usd),
+        ):
+            cap = getattr(caps, name)
+            if cap is not None and value > cap:
+                return name
+        return None
+
+    async def _hold_lease(self, most: Spending) -> None:
+        async with self._granting:
+            missing = (self.spent - self._before - self._granted).at_least_nothing()
+            if missing == NOTHING:
+                return
+            # A whole block, so that a note is written now and then only; never beyond the caps.
+            block = _least(missing + most.times(self._block), self._left(missing))
+            body = {"calls": block.calls, "tokens": block.tokens, "usd": block.usd}
+            await asyncio.to_thread(self._ledger.note, LEASE, {"lease": self._lease} | body)
+            self._granted += block
+
+    def _left(self, missing: Spending) -> Spending:
+        """What the caps leave beyond what is granted, but never less than what is missing."""
+        caps, done = self._caps, self._before + self._granted
+        left = Spending(
+            2**62 if caps.max_calls is None else caps.max_calls - done.calls,
+            2**62 if caps.max_tokens is None else caps.max_tokens - done.tokens,
+            INFINITE if caps.max_cost_usd is None else caps.max_cost_usd - done.usd,
         )
+        return Spending(
+            max(left.calls, missing.calls),
+            max(left.tokens, missing.tokens),
+            max(left.usd, missing.usd),
+        )
+
+    def _exhausted(self, cap: str, most: Spending) -> BudgetError:
+        spent, limit = self.spent, getattr(self._caps, cap)
+        lost = self.lost
+        if cap == "max_calls":
+            reason = f"is reached: the run has made {spent.calls} calls"
+            unsure = f"{lost.calls} of them" if lost.calls else ""
+        elif cap == "max_tokens":
+            reason = (
+                f"would be passed: {spent.tokens} are spent, and the next request can take up to "
+                f"{most.tokens}"
+            )
+            unsure = f"{lost.tokens} of them" if lost.tokens else ""
+        else:
+            reason = (
+                f"would be passed: ${spent.usd:.4f} are spent, and the next request can cost up "
+                f"to ${most.usd:.4f}"
+            )
+            unsure = f"${lost.usd:.4f} of them" if lost.usd else ""
+        if unsure:
+            reason += f" ({unsure} at most, by a session that was killed: nobody counted)"
+        return BudgetError(f"budget.{cap} = {limit:g}", reason, AGAIN)
+
+
+def spent_before(entries: Iterable[Entry], price: PriceConfig) -> tuple[Spending, Spending]:
+    """What the sessions so far spent by their records, and what killed ones may have beyond it.
+
+    Args:
+        entries: rows of the ledger in the order in which they were written.
+        price: of the teacher.
+    """
+    spent, lost = NOTHING, NOTHING
+    lease = ""
+    left = NOTHING  # of what the open lease granted
+    for entry in entries:
+        if entry.exchange is not None and entry.exchange.source == "collected":
+            cost = spent_on(price, entry.exchange)
+            spent += cost
+            left -= cost
+        note = entry.content or {}
+        if note.get("note") != LEASE:
+            continue
+        if note["lease"] != lease:  # the one before was never closed
+            lost += left.at_least_nothing() if lease else NOTHING
+            lease, left = note["lease"], NOTHING
+        if note.get("closed"):
+            lease, left = "", NOTHING
+        else:
+            left += Spending(note["calls"], note["tokens"], note["usd"])
+    return spent, lost + (left.at_least_nothing() if lease else NOTHING)
+
+
+def _least(one: Spending, other: Spending) -> Spending:
+    return Spending(
+        min(one.calls, other.calls), min(one.tokens, other.tokens), min(one.usd, other.usd)
+    )

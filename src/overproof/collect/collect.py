@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from overproof.collect.asker import Progress
+from overproof.collect.canaries import Canaries
 from overproof.collect.freeze import Answers, Facts, freeze, write_failed
 from overproof.collect.from_ledger import LedgerQuestioner, imported_terms
 from overproof.collect.inputs import InputItem
+from overproof.collect.running import begun, freeze_recipe, in_parallel
 from overproof.collect.session import Pools, Session, open_ledger, open_session, read_pools
+from overproof.collect.shards import Shard
 from overproof.collect.signal import LabelAnswer
+from overproof.collect.splits import Splits
 from overproof.config.load import LoadedRecipe
-from overproof.errors import TooManyFailedError
+from overproof.errors import ConfigError, TooManyFailedError
 from overproof.records.dataset import DatasetManifest
+from overproof.records.drift import DriftReport
 from overproof.records.exchange import Outcome
 from overproof.records.ledger import Ledger
 from overproof.records.run import RunPaths
 
-__all__ = ["collect"]
+__all__ = ["collect", "collect_shard"]
 
 Changed = Callable[[Progress], None]
 
@@ -50,100 +55,121 @@ async def collect(loaded: LoadedRecipe, changed: Changed | None = None) -> Datas
         paths.check_dataset(manifest, loaded.sha256)
         return manifest
     with open_ledger(loaded) as ledger:
-        paths.check_recipe(loaded.sha256, lambda: _begun(ledger))
+        paths.check_recipe(loaded.sha256, lambda: begun(ledger))
         pools = read_pools(loaded, ledger)
         if loaded.recipe.teacher.kind == "ledger":
             answers, facts = await _from_ledger(loaded, ledger, pools)
         else:
             async with open_session(loaded, ledger, pools, changed) as session:
-                _freeze_recipe(loaded, ledger)
-                answers = await _ask_all(session, changed)
-                facts = _facts(session, answers)
+                freeze_recipe(loaded, ledger)
+                answers, drift = await _ask_all(session, changed)
+                facts = _facts(session, answers, drift)
     write_failed(paths.failed, pools.splits, answers)
     _check_failures(loaded, answers)
     return freeze(loaded, pools.inputs, pools.splits, answers, facts)
 
 
-def _begun(ledger: Ledger) -> bool:
-    """Whether anything was collected since a recipe was last recorded in the ledger.
+async def collect_shard(loaded: LoadedRecipe, shard: Shard, changed: Changed | None = None) -> None:
+    """Ask the teacher the shard's part of the inputs, into the shard's own ledger.
 
-    What came before, in the ledger of another run, decides nothing here.
+    Nothing is frozen: the ledgers of all shards are merged into the run's, and ``collect`` goes on
+    from there. What the run's ledger knows already is not asked again.
+
+    Raises:
+        ConfigError: the answers were imported, so there is nothing to ask.
+        OverproofError: see ``collect``.
     """
-    begun = False
-    for entry in ledger.entries():
-        if (entry.content or {}).get("note") == "recipe":
-            begun = False
-        elif entry.exchange is not None:
-            begun = begun or entry.exchange.source == "collected"
-    return begun
+    whole = RunPaths(loaded.run_dir)
+    whole.check_recipe(loaded.sha256)
+    if (whole.dataset / "manifest.json").exists():
+        whole.check_dataset(DatasetManifest.load(whole.dataset), loaded.sha256)
+        return
+    if loaded.recipe.teacher.kind == "ledger" or loaded.input_file is None:
+        raise ConfigError(
+            f"shard {shard}",
+            "the inputs of this recipe are in the run's own ledger",
+            "collect it whole: `overproof collect` without --shard",
+        )
+    part = shard.part_of(loaded)
+    paths = RunPaths(part.run_dir)
+    with open_ledger(part) as ledger:
+        paths.check_recipe(part.sha256, lambda: begun(ledger))
+        pools = read_pools(part, ledger)
+        async with open_session(part, ledger, pools, changed) as session:
+            freeze_recipe(part, ledger)
+            answers, _ = await _ask_all(session, changed, shard)
+    write_failed(paths.failed, _asked_of(pools.splits, answers), answers)
+    _check_failures(part, answers)
 
 
-def _freeze_recipe(loaded: LoadedRecipe, ledger: Ledger) -> None:
-    """Record the recipe, in the run and in the chain, right before the first question."""
-    recipe, terms = loaded.recipe, loaded.recipe.teacher.terms
-    RunPaths(loaded.run_dir).freeze(
-        loaded.sha256, recipe.model_dump(mode="json"), lambda: _begun(ledger)
-    )
-    noted = [note["recipe_sha256"] for note in ledger.notes("recipe")]
-    if noted[-1:] != [loaded.sha256]:
-        ledger.note("recipe", {"recipe_sha256": loaded.sha256})
-    if terms.training == "attested" and not any(ledger.notes("attestation")):
-        ledger.note("attestation", {"teacher": recipe.teacher.model, **terms.model_dump()})
+def _asked_of(splits: Splits, answers: Answers) -> Splits:
+    """The pools without the inputs of other shards."""
+
+    def asked(items: Sequence[InputItem]) -> list[InputItem]:
+        return [item for item in items if item.item in answers.first]
+
+    train, tune, test = map(asked, (splits.train, splits.tune, splits.test))
+    return replace(splits, train=train, tune=tune, test=test)
 
 
-async def _ask_all(session: Session, changed: Changed | None) -> Answers:
+async def _ask_all(
+    session: Session, changed: Changed | None, shard: Shard | None = None
+) -> tuple[Answers, DriftReport]:
     splits, repeats = session.pools.splits, session.recipe.task.repeats
     first = [*splits.train, *splits.tune, *splits.test]
     second = [*splits.train[:repeats], *splits.test[:repeats]]
+    questioner, again = session.questioner(), session.questioner(second=True)
+    roots = [questioner.first_requests(item.text)[0] for item in first]
+    if shard is not None:
+        pairs = [pair for pair in zip(first, roots, strict=True) if shard.holds(pair[1].key)]
+        first, roots = [item for item, _ in pairs], [root for _, root in pairs]
+        held = {item.item for item in first}
+        second = [item for item in second if item.item in held]
     progress = session.asker.progress
     progress.total = len(first) + len(second)
+    canaries = Canaries(session.recipe.watch, session.asker.ask, session.ledger)
+    await canaries.baseline(roots)
 
-    def done() -> None:
+    async def done() -> None:
         progress.done += 1
         if changed:
             changed(progress)
+        await canaries.maybe(progress.calls)
 
-    width = 2 * session.recipe.teacher.concurrency
-    answers = Answers()
+    width = session.recipe.teacher.width
     # The prompts of the second asking begin differently: apart, each pass keeps the prefix cache.
-    answers.first = await _ask_each(session.questioner(), first, width, done)
-    answers.second = await _ask_each(session.questioner(second=True), second, width, done)
-    return answers
+    answers = Answers(
+        first=await _ask_each(questioner, first, width, done),
+        second=await _ask_each(again, second, width, done),
+    )
+    return answers, await canaries.finish()
 
 
 async def _ask_each(
-    questioner: Asks, items: Sequence[InputItem], width: int, done: Callable[[], None]
+    questioner: Asks,
+    items: Sequence[InputItem],
+    width: int,
+    done: Callable[[], Awaitable[None]] | None = None,
 ) -> dict[str, LabelAnswer]:
     """Answers by item, ``width`` inputs at a time; the first error stops all."""
     answers: dict[str, LabelAnswer] = {}
-    queue = iter(items)
 
-    async def worker() -> None:
-        for item in queue:
-            answers[item.item] = await questioner.ask(item.text)
-            done()
+    async def one(item: InputItem) -> None:
+        answers[item.item] = await questioner.ask(item.text)
+        if done is not None:
+            await done()
 
-    await _all_or_first_error([worker() for _ in range(min(width, len(items)))])
+    await in_parallel(items, one, min(width, len(items)))
     return answers
-
-
-async def _all_or_first_error(work: Sequence[Awaitable[None]]) -> None:
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _from_ledger(loaded: LoadedRecipe, ledger: Ledger, pools: Pools) -> tuple[Answers, Facts]:
     recipe = loaded.recipe
     terms = imported_terms(ledger.exchanges(), recipe.teacher)
-    _freeze_recipe(loaded, ledger)
+    freeze_recipe(loaded, ledger)
     questioner = LedgerQuestioner(ledger.exchanges(), recipe.task.labels)
     items = [*pools.splits.train, *pools.splits.tune, *pools.splits.test]
-    answers = Answers(first=await _ask_each(questioner, items, 1, lambda: None))
+    answers = Answers(first=await _ask_each(questioner, items, 1))
     provenance = _provenance(ledger, pools, answers)
     facts = Facts(
         rendering="words",
@@ -155,9 +181,7 @@ async def _from_ledger(loaded: LoadedRecipe, ledger: Ledger, pools: Pools) -> tu
                 provenance, key=lambda name: provenance[name], default=recipe.teacher.model
             ),
             "model": recipe.teacher.model,
-            "licence": terms.licence,
-            "terms": terms.terms,
-            "attestation": recipe.teacher.terms.attestation,
+            **terms.model_dump(mode="json"),
         },
         notes=("all answers were imported; no teacher was asked",),
     )
@@ -176,8 +200,7 @@ def _provenance(ledger: Ledger, pools: Pools, answers: Answers) -> dict[str, int
     return dict(counts)
 
 
-def _facts(session: Session, answers: Answers) -> Facts:
-    recipe = session.recipe
+def _facts(session: Session, answers: Answers, drift: DriftReport) -> Facts:
     again = session.second_prompter.varies()
     if not session.signal.top_logprobs:
         again = "fresh votes" if again == "the same prompt again" else f"fresh votes, {again}"
@@ -189,11 +212,10 @@ def _facts(session: Session, answers: Answers) -> Facts:
         teacher={
             "name": session.teacher.name,
             "model": session.teacher.model,
-            "licence": session.terms.licence,
-            "terms": session.terms.terms,
-            "attestation": recipe.teacher.terms.attestation,
+            **session.terms.model_dump(mode="json"),
         },
-        notes=session.signal.notes,
+        notes=session.signal.notes + (drift.statements if drift.changed == "yes" else ()),
+        drift=drift.model_dump(mode="json"),
     )
 
 
@@ -201,6 +223,7 @@ def _check_failures(loaded: LoadedRecipe, answers: Answers) -> None:
     """Refuse to go on when too many inputs have no answer at all, or most no valid one."""
     failed = sum(a.outcome is Outcome.FAILED for a in answers.first.values())
     allowed = loaded.recipe.budget.max_failed
+    outcomes = {"all": Counter(a.outcome.value for a in answers.first.values())}
     if failed > allowed * len(answers.first):
         paths = RunPaths(loaded.run_dir)
         raise TooManyFailedError(
@@ -208,6 +231,7 @@ def _check_failures(loaded: LoadedRecipe, answers: Answers) -> None:
             f"have no answer, more than budget.max_failed = {allowed:g} allows",
             f"see {paths.failed} for the reasons; mend the cause and run the same command again: "
             "only what failed is asked again",
+            outcomes,
         )
     invalid = [a for a in answers.first.values() if a.outcome is not Outcome.ANSWERED]
     if 2 * len(invalid) > len(answers.first):
@@ -217,4 +241,5 @@ def _check_failures(loaded: LoadedRecipe, answers: Answers) -> None:
             f"have no valid answer; for one: {invalid[0].error}",
             f"see {paths.failed} for the reasons; change the task or the teacher, in a recipe "
             "with a [run] dir of its own",
+            outcomes,
         )

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,7 @@ class Facts:
     provenance: dict[str, int]
     teacher: dict[str, str]
     notes: tuple[str, ...]
+    drift: dict[str, Any] | None = None
 
 
 def freeze(
@@ -90,6 +92,7 @@ def freeze(
         teacher=dict(facts.teacher),
         files={path.name: file_sha256(path) for path in sorted(partial.glob("*.parquet"))},
         notes=tuple(inputs.notes()) + facts.notes,
+        drift=facts.drift,
     )
     write_manifest(partial, manifest)
     shutil.rmtree(paths.dataset, ignore_errors=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from overproof.clients.terms import TermsVerdict, check_terms
+from overproof.clients.terms import TermsVerdict, check_terms, of_answers, refusal
+from overproof.clients.terms_list import TermsEntry, strictest
 from overproof.collect.inputs import last_user_text
 from overproof.collect.labels import parse_answer
 from overproof.collect.signal import LabelAnswer
@@ -17,42 +18,77 @@ from overproof.records.hashing import text_hash
 
 __all__ = ["LedgerQuestioner", "imported_terms"]
 
-PERMITTED = ("allowed", "attested")
-
 
 def imported_terms(exchanges: Iterable[Exchange], config: TeacherConfig) -> TermsVerdict:
     """Licence and terms of the imported answers, if a model may be trained on all of them.
 
-    What a log leaves open, or forbids, the recipe's ``[teacher.terms]`` may settle.
+    What a log leaves open, the recipe's ``[teacher.terms]`` may settle. What it forbids, or what is
+    known to be forbidden to answers of that model, only an attestation settles: in the recipe, or
+    imported with the log.
 
     Raises:
-        TermsError: neither the log nor the recipe says that they may train a model.
+        TermsError: neither the log nor the recipe says that they may train a model, or terms that
+            are known forbid it.
     """
     licences: dict[str, None] = {}
     terms: dict[str, None] = {}
     verdict = check_terms(config)
+    known: dict[tuple[str, str], TermsEntry | None] = {}
+    strict: list[TermsEntry] = []
     for exchange in exchanges:
         if not exchange.source.startswith("imported:"):
             continue
-        said = exchange.terms.strip()
-        if said.casefold().startswith(PERMITTED):
-            terms[said] = None
-        elif config.terms.training in PERMITTED:
-            terms[verdict.terms if said == "unknown" else f"{said}; {verdict.terms}"] = None
-        else:
-            raise TermsError(
-                f"{exchange.source.removeprefix('imported:')} (answers of {exchange.teacher})",
-                "nobody has said that these answers may train a model: the terms that were "
-                f"imported with them are {said!r}",
-                "read the teacher's terms, then write under [teacher.terms] either training = "
-                '"allowed" with licence and url, or training = "attested" with attestation = "the '
-                'right you hold"; or import the log into a new ledger with `--terms allowed`',
-            )
+        answered_by = (exchange.request.model, exchange.licence)
+        if answered_by not in known:
+            known[answered_by] = strictest(of_answers(*answered_by))
+            strict += [entry for entry in [known[answered_by]] if entry is not None]
+        said = _settled(exchange, config, verdict, known[answered_by])
+        terms[said] = None
         unsaid = exchange.licence == "unknown"
         licences[config.terms.licence if unsaid else exchange.licence] = None
-    return verdict.model_copy(
-        update={"licence": "; ".join(licences) or "unknown", "terms": "; ".join(terms)}
+    worst = strictest(strict)
+    update: dict[str, object] = {
+        "licence": "; ".join(licences) or "unknown",
+        "terms": "; ".join(terms),
+    }
+    if worst is not None:
+        update |= {"terms_say": worst.verdict, "clause": worst.says, "source": worst.source}
+    return verdict.model_copy(update=update)
+
+
+def _settled(
+    exchange: Exchange, config: TeacherConfig, verdict: TermsVerdict, known: TermsEntry | None
+) -> str:
+    """The terms of one answer in words, if it may train a model."""
+    said = exchange.terms.strip()
+    folded = said.casefold()
+    if folded.startswith("attested"):
+        return said
+    open_ = folded in ("", "unknown")
+    if config.terms.training == "attested":
+        return verdict.terms if open_ else said if _allows(folded) else f"{said}; {verdict.terms}"
+    culprit = f"{exchange.source.removeprefix('imported:')} (answers of {exchange.teacher})"
+    if known is not None and known.verdict != "yes":
+        refusal(culprit, known)
+    if _allows(folded):
+        return said
+    if open_ and config.terms.training == "allowed":
+        return verdict.terms
+    raise TermsError(
+        culprit,
+        "nobody has said that these answers may train a model: the terms that were imported with "
+        f"them are {said!r}",
+        "read the teacher's terms, then write under [teacher.terms] either training = "
+        '"allowed" with licence and url, or training = "attested" with attestation = "the '
+        'right you hold"; or import the log into a new ledger with `--terms allowed`'
+        if open_
+        else 'training = "allowed" does not override them; if you hold a right, write under '
+        '[teacher.terms] training = "attested" with attestation = "the right you hold"',
     )
+
+
+def _allows(folded: str) -> bool:
+    return folded.startswith("allowed")
 
 
 class LedgerQuestioner:

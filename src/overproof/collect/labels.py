@@ -130,6 +130,21 @@ class LabelTrie:
         point = np.where(known > 0, known, tally.unlisted / 2)
         return LabelMass(tally.low, high, np.minimum(point, high), requests, float(known.sum()))
 
+    def possible_mass(self, top: TopTokens) -> float:
+        """Probability of the first tokens that can begin an answer with a label.
+
+        Where it is nothing, the answer names none of them, whatever follows.
+        """
+        root = _Node(b"", None, "")
+        mass = 0.0
+        for token, probability in top:
+            answer = self._folded(token).lstrip()
+            if token and not answer:
+                mass += probability  # white space: a label may follow
+            elif token and (self._going_on(answer) or self._spelled(root, answer) is not None):
+                mass += probability
+        return mass
+
     def _follow(self, node: _Node, token: bytes, mass: float, tally: _Tally) -> None:
         """Give the mass of one token to the label it decides, or to the node it leads to."""
         answer = node.answer + self._folded(token)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 
-from overproof.clients.pricing import cost_usd, price_of
+from overproof.collect.estimate import Range
+from overproof.collect.forecast import FREE, SAMPLE, Forecast, Planned, forecast
 from overproof.collect.from_ledger import imported_terms
-from overproof.collect.inputs import InputItem
 from overproof.collect.session import (
     Session,
     open_ledger,
@@ -23,30 +21,30 @@ from overproof.collect.signal import LabelAnswer
 from overproof.config.load import LoadedRecipe
 from overproof.config.recipe import Recipe
 from overproof.errors import OverproofError, TermsError
-from overproof.records.exchange import Outcome, Record, Usage
+from overproof.records.exchange import Outcome, Record
 from overproof.records.ledger import Ledger
 from overproof.stats.power import items_needed, non_inferiority_power
 
 __all__ = ["Plan", "plan"]
-
-CHARACTERS_A_TOKEN = 4.0
 
 
 class Plan(Record):
     """What collecting under a recipe will take.
 
     ``problems`` are reasons why it cannot run; ``notes`` are worth knowing. ``calls`` are those
-    still to make, ``cached`` those the ledger answers already; where inputs were probed, an input
-    is taken to need as many calls as those did. Tokens are always estimates. ``cost_usd`` is
-    ``None`` where the price is unknown, ``seconds`` where the speed of the teacher is. ``power`` is
-    that of the non-inferiority test, ``n_needed`` the test inputs that the recipe's power would
-    take; ``underpowered`` compares them.
+    still to make, ``cached`` those the ledger answers already. ``forecast`` has every figure with
+    its interval; ``calls``, ``input_tokens``, ``output_tokens``, ``cost_usd`` and ``seconds`` are
+    its middle, or its upper end where it has no middle. ``cost_usd`` is ``None`` where the price
+    is unknown, ``seconds`` where the speed of the teacher is. ``terms`` is what lets its answers
+    train a model. ``power`` is that of the non-inferiority test, ``n_needed`` the test inputs that
+    the recipe's power would take; ``underpowered`` compares them.
     """
 
     ok: bool
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     teacher: str = ""
+    terms: str = ""
     signal: str = ""
     rendering: str = ""
     splits: dict[str, int] = Field(default_factory=dict)
@@ -56,6 +54,9 @@ class Plan(Record):
     output_tokens: int = 0
     cost_usd: float | None = None
     seconds: float | None = None
+    forecast: Forecast | None = None
+    price: str = ""
+    verdicts: tuple[str, ...] = ()
     probed: int = 0
     probe_answered: int = 0
     power: float = 0.0
@@ -66,17 +67,25 @@ class Plan(Record):
     prompt: str = ""
 
 
-async def plan(loaded: LoadedRecipe, probe: int = 0) -> Plan:
-    """Check a recipe without asking its teacher anything that costs money.
+async def plan(loaded: LoadedRecipe, probe: int = 0, *, ask: int = 0, sample: int = SAMPLE) -> Plan:
+    """Check a recipe and predict what it will take, before its money is spent.
 
-    An embedded teacher is free and asked ``probe`` training inputs, to time it; their answers
-    are in the ledger and not asked again.
+    A teacher that runs here is free and asked ``probe`` training inputs, to time it. One that is
+    paid is asked ``ask`` of them: that costs a little and counts in the budget. Whoever is asked,
+    the answers are in the ledger and not asked again.
+
+    Args:
+        loaded: the recipe.
+        probe: inputs to ask a free teacher.
+        ask: inputs to ask any teacher; more than ``probe`` where both are given.
+        sample: inputs whose tokens are counted.
 
     Raises:
         OverproofError: for a recipe or data that cannot be read at all. What the teacher lacks is
             in ``problems`` instead.
     """
     recipe, cert = loaded.recipe, loaded.recipe.certificate
+    asked = max(ask, probe if recipe.teacher.kind in FREE else 0)
     with open_ledger(loaded) as ledger:
         pools = read_pools(loaded, ledger)
         splits = pools.splits
@@ -97,11 +106,12 @@ async def plan(loaded: LoadedRecipe, probe: int = 0) -> Plan:
             return _of_imported(recipe, ledger, proof, notes)
         in_vain: str | None = None
         try:
-            async with open_teacher(loaded) as teacher:
+            async with open_teacher(loaded, ledger, at_once=True) as teacher:
                 in_vain = await teacher.check()
                 session = await session_with(teacher, loaded, ledger, pools)
                 try:
-                    return await _with_session(session, proof, notes, probe, in_vain)
+                    made = await _forecast(session, 0 if in_vain else asked, sample)
+                    return _judged(session, made, proof, notes, in_vain)
                 finally:
                     await session.asker.drain()
         except OverproofError as error:
@@ -114,8 +124,9 @@ def _of_imported(
 ) -> Plan:
     """Nobody is asked: what is left to decide is whether the answers may be used."""
     problems: tuple[str, ...] = ()
+    terms = ""
     try:
-        imported_terms(ledger.exchanges(), recipe.teacher)
+        terms = imported_terms(ledger.exchanges(), recipe.teacher).terms
     except TermsError as error:
         problems = (str(error),)
     return Plan(
@@ -124,34 +135,60 @@ def _of_imported(
         teacher="the ledger",
         signal="imported answers",
         cost_usd=0.0,
+        terms=terms,
         rendering="words",
         notes=notes,
         **proof,
     )
 
 
-async def _with_session(
+async def _forecast(session: Session, probe: int, sample: int) -> tuple[Forecast, int]:
+    """The forecast, and how many root requests the ledger answers now."""
+    splits, repeats = session.pools.splits, session.recipe.task.repeats
+    first, second = session.questioner(), session.questioner(second=True)
+    work = [
+        *((first, item) for item in [*splits.train, *splits.tune, *splits.test]),
+        *((second, item) for item in [*splits.train[:repeats], *splits.test[:repeats]]),
+    ]
+    prompts = []
+    for questioner, item in work:
+        requests = questioner.first_requests(item.text)
+        prompts.append(Planned(requests, float(len(requests))))
+
+    async def ask(number: int) -> tuple[Sequence[str], bool, str]:
+        questioner, item = work[number]
+        answer: LabelAnswer = await questioner.ask(item.text)
+        return answer.request_keys, answer.outcome is Outcome.ANSWERED, answer.error
+
+    made = await forecast(
+        session.recipe,
+        session.teacher,
+        session.ledger,
+        prompts,
+        ask,
+        probe=probe,
+        sample=sample,
+        used=lambda: session.asker.budget.spent,
+        askable=range(len(splits.train)),
+    )
+    cached = sum(
+        session.ledger.lookup(request.key) is not None
+        for planned in prompts
+        for request in planned.requests
+    )
+    return made, cached
+
+
+def _judged(
     session: Session,
+    forecasted: tuple[Forecast, int],
     proof: dict[str, Any],
     notes: tuple[str, ...],
-    probe: int,
     in_vain: str | None,
 ) -> Plan:
-    splits, recipe = session.pools.splits, session.recipe
-    first = [*splits.train, *splits.tune, *splits.test]
-    repeats = recipe.task.repeats
-    second = [*splits.train[:repeats], *splits.test[:repeats]]
-    roots = 1 if session.signal.top_logprobs else recipe.task.samples
-    cached = _cached(session, first, second)
-    seconds, answers = await _probe(session, splits.train[:probe])
-    per_input = sum(len(a.request_keys) for a in answers) / len(answers) if answers else roots
-    calls = round(per_input * (len(first) + len(second) - cached / roots))
-    tokens = await _tokens_a_call(session, [*splits.train[:8], *splits.test[:8]])
-    usage = Usage(
-        input_tokens=round(tokens * calls),
-        output_tokens=calls * (1 if session.signal.top_logprobs else 4),
-    )
-    answered = sum(answer.outcome is Outcome.ANSWERED for answer in answers)
+    made, cached = forecasted
+    figures, splits = made.estimate, session.pools.splits
+    calls = round(_middle(figures.calls) or 0)
     problems: tuple[str, ...] = ()
     if in_vain and calls:
         problems = (in_vain,)
@@ -159,26 +196,30 @@ async def _with_session(
         problems = (str(session.asker.budget.problem),)
     elif in_vain:
         notes = (*notes, f"the ledger has every answer, so this does no harm: {in_vain}")
-    if answers and not answered:
+    if made.asked and not made.answered:
         problems = (
-            f"the teacher gave no valid answer on {len(answers)} training inputs: "
-            f"{answers[0].error}; change [task] system or prompt",
+            f"the teacher gave no valid answer on {made.asked} training inputs: "
+            f"{made.problem}; change [task] system or prompt",
         )
     return Plan(
         ok=not problems,
         problems=problems,
-        notes=(*notes, *session.signal.notes),
+        notes=(*notes, *session.signal.notes, *made.notes),
         teacher=session.teacher.name,
+        terms=session.terms.terms,
         signal=_signal_words(session),
         rendering=session.signal.rendering,
         calls=calls,
         cached=cached,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cost_usd=cost_usd(price_of(recipe.teacher), usage),
-        seconds=None if seconds is None else seconds * calls,
-        probed=len(answers),
-        probe_answered=answered,
+        input_tokens=round(_middle(figures.input_tokens) or 0),
+        output_tokens=round(_middle(figures.output_tokens) or 0),
+        cost_usd=_middle(figures.cost_usd),
+        seconds=figures.seconds.estimate if figures.seconds else None,
+        forecast=made,
+        price=made.price,
+        verdicts=made.verdicts,
+        probed=made.asked,
+        probe_answered=made.answered,
         prompt="\n".join(
             f"[{message.role}] {message.content}"
             for message in session.prompter.messages(splits.train[0].text)
@@ -187,47 +228,12 @@ async def _with_session(
     )
 
 
+def _middle(of: Range | None) -> float | None:
+    if of is None:
+        return None
+    return of.high if of.estimate is None else of.estimate
+
+
 def _signal_words(session: Session) -> str:
     top = session.signal.top_logprobs
     return f"top-{top} log-probs" if top else f"{session.recipe.task.samples} votes"
-
-
-def _cached(session: Session, first: Sequence[InputItem], second: Sequence[InputItem]) -> int:
-    """Root requests that the ledger can answer; votes are counted by their own requests."""
-    total = 0
-    for questioner, items in ((session.questioner(), first),
-                              (session.questioner(second=True), second)):  # fmt: skip
-        for item in items:
-            total += sum(
-                session.ledger.lookup(request.key) is not None
-                for request in questioner.first_requests(item.text)
-            )
-    return total
-
-
-async def _probe(
-    session: Session, items: Sequence[InputItem]
-) -> tuple[float | None, list[LabelAnswer]]:
-    """Seconds a call, by asking a free teacher a few training inputs; the first warms it up."""
-    if session.recipe.teacher.kind not in ("embedded", "fake") or len(items) < 2:
-        return None, []
-    questioner = session.questioner()
-    answers = [await questioner.ask(items[0].text)]
-    before, started = session.asker.progress.calls, time.perf_counter()
-    answers += await asyncio.gather(*(questioner.ask(item.text) for item in items[1:]))
-    calls = session.asker.progress.calls - before
-    spent = time.perf_counter() - started
-    return (spent / calls if calls else None), answers
-
-
-async def _tokens_a_call(session: Session, items: Sequence[InputItem]) -> float:
-    """Mean prompt tokens, about: the template's own tokens are not seen from here.
-
-    Counted where the teacher tokenises, else four characters a token.
-    """
-    counts = []
-    for item in items:
-        text = "\n".join(message.content for message in session.prompter.messages(item.text))
-        pieces = await session.teacher.tokenize(text)
-        counts.append(len(pieces) if pieces is not None else len(text) / CHARACTERS_A_TOKEN)
-    return sum(counts) / len(counts) if counts else 0.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from overproof.clients.batch_journal import BatchJournal
 from overproof.clients.connect import connect, redaction_of
 from overproof.clients.protocol import Teacher
 from overproof.clients.terms import TermsVerdict, check_terms
@@ -15,9 +17,10 @@ from overproof.collect.prompts import Prompter, choose_examples
 from overproof.collect.rendering import Signal, choose_signal
 from overproof.collect.signal import Questioner
 from overproof.collect.splits import Splits, make_splits
-from overproof.config.load import LoadedRecipe
+from overproof.collect.status import telling
+from overproof.config.load import LoadedRecipe, LoadedTextRecipe
 from overproof.config.recipe import Recipe
-from overproof.errors import CapabilityError
+from overproof.errors import CapabilityError, RunError
 from overproof.records.ledger import Ledger
 from overproof.records.redact import Redactor
 from overproof.records.run import RunPaths
@@ -99,12 +102,19 @@ def read_pools(loaded: LoadedRecipe, ledger: Ledger | None) -> Pools:
 
 
 @contextmanager
-def open_ledger(loaded: LoadedRecipe) -> Iterator[Ledger]:
+def open_ledger(loaded: LoadedRecipe | LoadedTextRecipe) -> Iterator[Ledger]:
     """The run's ledger, open for writing, with the recipe's secrets redacted."""
     paths = RunPaths(loaded.run_dir)
     paths.dir.mkdir(parents=True, exist_ok=True)
     redactor = Redactor(redaction_of(loaded.recipe.teacher))
-    with Ledger.open(paths.ledger, write=True, redactor=redactor) as ledger:
+    teacher = loaded.recipe.teacher
+    with Ledger.open(
+        paths.ledger,
+        write=True,
+        redactor=redactor,
+        queue_size=teacher.width if teacher.batch else teacher.concurrency,
+        beside=loaded.beside,
+    ) as ledger:
         yield ledger
 
 
@@ -122,25 +132,67 @@ async def open_session(
         CapabilityError: the recipe asks for what the teacher lacks.
         TeacherUnreachableError: nobody answers.
     """
-    async with open_teacher(loaded) as teacher:
+    async with open_teacher(loaded, ledger, changed) as teacher:
         session = await session_with(teacher, loaded, ledger, pools, changed)
         try:
-            yield session
+            async with telling(teacher, session.asker.progress, changed):
+                yield session
         finally:
             await session.asker.drain()
 
 
 @asynccontextmanager
-async def open_teacher(loaded: LoadedRecipe) -> AsyncIterator[Teacher]:
+async def open_teacher(
+    loaded: LoadedRecipe | LoadedTextRecipe,
+    ledger: Ledger,
+    changed: Callable[[Progress], None] | None = None,
+    *,
+    at_once: bool = False,
+) -> AsyncIterator[Teacher]:
     """Check the terms and open the teacher.
+
+    Args:
+        loaded: the recipe.
+        ledger: the run's.
+        changed: told at the end what stays under way at the provider.
+        at_once: ask one by one also where the recipe asks in batches: a look, not a collection.
 
     Raises:
         TermsError: the teacher's terms do not allow training.
+        RunError: requests are under way in batches that the recipe no longer asks for.
     """
     config = loaded.recipe.teacher
     check_terms(config)
-    async with connect(config, log_dir=RunPaths(loaded.run_dir).logs) as teacher:
-        yield teacher
+    state = loaded.run_dir
+    if at_once:
+        config = config.model_copy(update={"batch": False})
+    opened = connect(config, log_dir=RunPaths(state).logs, state_dir=state)
+    try:
+        async with opened as teacher:
+            if not config.batch and not at_once:
+                _check_batches(state, teacher, ledger)
+            yield teacher
+    finally:
+        farewell = getattr(opened, "farewell", lambda: None)()
+        if farewell and changed:
+            changed(Progress(status=(farewell,)))
+
+
+def _check_batches(run_dir: Path, teacher: Teacher, ledger: Ledger) -> None:
+    """Refuse to ask for, and pay for, what a batch is answering."""
+    path = run_dir / "batches.jsonl"
+    if not path.exists():
+        return
+    under_way = BatchJournal(path, teacher.name).under_way()
+    open_ones = [key for key in under_way if ledger.lookup(f"sha256:{key}") is None]
+    if open_ones:
+        raise RunError(
+            str(path),
+            f"{len(open_ones)} requests are under way in batches, and the recipe no longer asks in "
+            "batches",
+            "set teacher.batch = true again to pick them up; or remove the file to pay for them "
+            "anew",
+        )
 
 
 async def session_with(

@@ -124,7 +124,8 @@ class Questioner:
             if prefill and not self._can_prefill:
                 return None
             request = self._logprob_request(text, prefill)
-            completion = await self._asker.ask(request)
+            # Only the first question can be answered by no label at all.
+            completion = await self._asker.ask(request, None if prefill else self._no_label)
             keys.append(request.key)
             last.append(completion)
             return top_tokens(completion)
@@ -144,7 +145,7 @@ class Questioner:
         votes: Counter[str | None] = Counter()
         worst: Completion | None = None
         for request in self.first_requests(text):
-            completion = await self._asker.ask(request)
+            completion = await self._asker.ask(request, self._no_vote)
             keys.append(request.key)
             label = self._label_of(completion)
             votes[label] += 1
@@ -162,6 +163,19 @@ class Questioner:
         point = (counts + 0.5 / len(counts)) / (counts.sum() + 0.5)
         return LabelAnswer(Outcome.ANSWERED, low, high, point, tuple(keys))
 
+    def _no_label(self, completion: Completion) -> str | None:
+        """Why an answer's log-probs say nothing of the labels; a ``Check``."""
+        top = top_tokens(completion)
+        if top is None:
+            return NO_LOGPROBS
+        if self._trie.possible_mass(top) < LEAST_MASS:
+            return _names_none(completion)
+        return None
+
+    def _no_vote(self, completion: Completion) -> str | None:
+        """Why an answer is no vote; a ``Check``."""
+        return None if self._label_of(completion) else _names_none(completion)
+
     def _label_of(self, completion: Completion) -> str | None:
         if completion.outcome not in (Outcome.ANSWERED, Outcome.TRUNCATED):
             return None
@@ -170,6 +184,10 @@ class Questioner:
     def _nothing(self, outcome: Outcome, keys: list[str], error: str) -> LabelAnswer:
         zeros = np.zeros(len(self._prompter.answers))
         return LabelAnswer(outcome, zeros, zeros, zeros, tuple(keys), error)
+
+
+def _names_none(completion: Completion) -> str:
+    return f"names none of the labels: {completion.text.strip()[:80] or '(nothing)'!r}"
 
 
 def top_tokens(completion: Completion) -> TopTokens | None:

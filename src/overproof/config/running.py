@@ -47,3 +47,8 @@ class BaseRecipe(Section):
     teacher: TeacherConfig
     budget: BudgetConfig = BudgetConfig()
     drift: DriftConfig = DriftConfig()
+
+    @property
+    def watch(self) -> DriftConfig:
+        """The watch for drift; none in batches, where each look would take as long as a batch."""
+        return DriftConfig(canaries=0) if self.teacher.batch else self.drift

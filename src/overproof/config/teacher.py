@@ -9,7 +9,20 @@ from pydantic import Field, field_validator, model_validator
 from overproof.config.keys import check_variable, hidden, literal_secret, looks_like_a_key
 from overproof.config.section import Section
 
-__all__ = ["PriceConfig", "TeacherConfig", "TermsConfig"]
+__all__ = ["LongPrice", "PriceConfig", "TeacherConfig", "TermsConfig"]
+
+
+class LongPrice(Section):
+    """What all tokens of a call cost whose prompt has more than ``tokens`` input tokens.
+
+    Prices left out stand to ``input`` and ``output`` as the shorter prompt's stand to its own.
+    """
+
+    tokens: int = Field(ge=1)
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
 
 
 class PriceConfig(Section):
@@ -17,6 +30,7 @@ class PriceConfig(Section):
 
     Without prices of their own, cached input and cache writes cost what input does, and reasoning
     what output does. ``batch`` is the factor on all of them for a batch API, 0.5 where unsaid.
+    ``long`` is for providers that charge more for long prompts.
     """
 
     input: float | None = Field(default=None, ge=0)
@@ -25,6 +39,7 @@ class PriceConfig(Section):
     cache_write: float | None = Field(default=None, ge=0)
     reasoning: float | None = Field(default=None, ge=0)
     batch: float | None = Field(default=None, gt=0, le=1)
+    long: LongPrice | None = None
 
 
 class TermsConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,8 +20,9 @@ class TextDataConfig(Section):
     ``input`` names the column of prompts. ``messages`` names instead a column of chats: a list of
     ``{role, content}``; of user messages that follow one another, each is asked once the teacher
     has answered the one before. ``reference`` names a column of known right answers, hidden from
-    the teacher. Split by content hash into frozen pools: ``test`` and ``tune`` first, then up to
-    ``train`` of what is left (all of it where unsaid).
+    the teacher. ``file = "ledger"`` takes imported prompts with their answers. Split by content
+    hash into frozen pools: ``test`` and ``tune`` first, then up to ``train`` of what is left (all
+    of it where unsaid).
     """
 
     file: str | None = None
@@ -58,7 +59,6 @@ class TextTaskConfig(Section):
     stop: tuple[str, ...] = ()
     seeds: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=200)
-    body: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("prompt")
     @classmethod
@@ -92,4 +92,11 @@ class TextRecipe(BaseRecipe):
     def _there_are_prompts(self) -> Self:
         if self.data.file is None and not self.synthesize:
             raise ValueError("data: needs a file of prompts, or a [[synthesize]] that makes some")
+        if (self.data.file == "ledger") != (self.teacher.kind == "ledger"):
+            raise ValueError(
+                "data: file = 'ledger' and teacher.kind = 'ledger' go together: imported answers "
+                "are taken as they are, and nobody is asked"
+            )
+        if self.teacher.kind == "ledger" and self.synthesize:
+            raise ValueError("synthesize: there is no teacher to answer new prompts; take it out")
         return self

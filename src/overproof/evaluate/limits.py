@@ -70,6 +70,13 @@ def _run(found: Findings) -> list[str]:
         said.append("It is unknown whether the teacher's terms allow training on its answers.")
     if terms == "attested":
         said.append("The right to train on the teacher's answers is attested by the user.")
+    against = {"no": "forbid it", "conditions": "allow it on a condition"}
+    says, version = (found.manifest.teacher.get(key) for key in ("terms_say", "terms_version"))
+    if says in against:
+        said.append(
+            f"The teacher's terms as they are known ({version}) {against[says]}: "
+            f"{found.manifest.teacher.get('clause')}."
+        )
     return said
 
 

@@ -33,6 +33,7 @@ def provenance(
         "licence": terms.licence,
         "attestation": terms.attestation,
         "terms_url": terms.url,
+        "terms_version": "not recorded",
     } | manifest.teacher
     if recipe.teacher.kind == "embedded":
         teacher["note"] = "run by overproof on this machine with llama.cpp; no API was asked"

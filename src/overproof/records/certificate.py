@@ -123,14 +123,26 @@ class Comparison(Record):
 
 
 class CostLine(Record):
-    """One line of the cost ledger; ``usd`` is ``None`` where a price is unknown."""
+    """One line of the cost ledger; ``usd`` is ``None`` where a price is unknown.
+
+    Tokens read from a cache and written to one are part of the input, tokens of reasoning part of
+    the output. ``uncertain_usd`` is what ``uncertain_calls`` may have cost at most beyond ``usd``:
+    attempts that may have been billed though nobody counted them. ``batch_calls`` went through a
+    batch API.
+    """
 
     what: str
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    batch_calls: int = 0
     seconds: float | None = None
     usd: float | None = None
+    uncertain_usd: float = 0.0
+    uncertain_calls: int = 0
 
 
 class Certificate(Record):

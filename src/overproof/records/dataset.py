@@ -87,6 +87,7 @@ class DatasetManifest(Record):
     teacher: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    drift: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, directory: Path) -> DatasetManifest:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from overproof.records.hashing import content_hash
+from overproof.records.hashing import canonical_json, content_hash
 
 __all__ = [
     "Completion",
@@ -107,13 +108,25 @@ class Request(Record):
     sample: int = Field(default=0, ge=0)
 
     @cached_property
-    def key(self) -> str:
-        """The content address: hash of model, messages, parameters and sample number.
+    def canonical(self) -> bytes:
+        """The request as canonical JSON: what its address is the hash of.
 
         Fields that came with a later version are left out where they say nothing, so that a
         ledger keeps its keys.
         """
-        return request_address(self.model_dump(mode="json"))
+        return canonical_json(_address_of(self.model_dump(mode="json")))
+
+    @cached_property
+    def key(self) -> str:
+        """The content address: hash of model, messages, parameters and sample number."""
+        return "sha256:" + hashlib.sha256(self.canonical).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, changed where ``update`` says so; its address is its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("canonical", "key"):
+            copied.__dict__.pop(name, None)
+        return copied
 
 
 # What every address holds; the other fields came later and are part of it where they say something.
@@ -134,14 +147,16 @@ _ADDRESSED = frozenset(
 
 def request_address(request: Mapping[str, Any]) -> str:
     """The content address of a request given as JSON, such as the ledger keeps; see ``Request``."""
-    return content_hash(
-        {
-            "model": request["model"],
-            "messages": [_addressed(message) for message in request["messages"]],
-            "parameters": _addressed(request["parameters"]),
-            "sample": request["sample"],
-        }
-    )
+    return content_hash(_address_of(request))
+
+
+def _address_of(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": request["model"],
+        "messages": [_addressed(message) for message in request["messages"]],
+        "parameters": _addressed(request["parameters"]),
+        "sample": request["sample"],
+    }
 
 
 def _addressed(part: Mapping[str, Any]) -> dict[str, Any]:

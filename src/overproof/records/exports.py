@@ -49,6 +49,15 @@ def exported(exchange: Exchange, key: str, seq: int) -> dict[str, Any]:
             include={"teacher", "created_at", "cost_usd", "source", "licence", "terms"}
         ),
     }
+    # What came later is written where it says something.
+    later = completion.model_dump(
+        mode="json",
+        include={"uncertain_attempts", "choice", "batch", "prompt_logprobs"},
+        exclude_defaults=True,
+    )
+    facts |= later
+    if exchange.uncertain_usd:
+        facts["uncertain_usd"] = exchange.uncertain_usd
     if request_of_body(body, sample=request.sample) != request:
         facts["request"] = request.model_dump(mode="json")  # a body that cannot say all of it
     return {

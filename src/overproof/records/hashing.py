@@ -15,15 +15,18 @@ from typing import Any
 __all__ = ["canonical_json", "content_hash", "file_sha256", "text_hash"]
 
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
+
 def canonical_json(value: Any) -> bytes:
     """Serialise ``value`` (JSON types only) to its one canonical byte string.
 
     Raises:
         ValueError: for NaN or an infinity.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def content_hash(value: Any) -> str:

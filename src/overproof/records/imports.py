@@ -31,8 +31,11 @@ SAID = {
     "logprobs",
     "model",
     "outcome",
+    "prompt_logprobs",
+    "reasoning",
     "system_fingerprint",
     "text",
+    "tool_calls",
     "usage",
 }
 SHOWN = 3
@@ -159,6 +162,7 @@ class _Importer:
             completion=answer.completion,
             created_at=answer.created_at or self._now,
             cost_usd=answer.cost_usd,
+            uncertain_usd=answer.uncertain_usd,
             **self._origin,
         )
         said = self._ledger.redacted(exchange).completion.model_dump(include=SAID)

@@ -6,7 +6,8 @@
             await ledger.append(Exchange(request=request, completion=await ask(request), ...))
 
 Rows are appended by one writer thread of one process and chained by hash (``ledger_chain``); any
-number of processes may read meanwhile.
+number of processes may read meanwhile. Several writers have a ledger each, and ``merge_ledgers``
+joins them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,61 +23,41 @@ from types import TracebackType
 from typing import Any, Self
 
 from overproof.errors import LedgerError
-from overproof.records.certificate import CostLine
-from overproof.records.exchange import Exchange, Outcome
+from overproof.records.exchange import Exchange
 from overproof.records.ledger_chain import (
+    HITS,
     Kind,
     LedgerReport,
     Sealed,
     seal,
-    verify_chain,
+    seal_exchange,
 )
-from overproof.records.ledger_costs import cost_lines
 from overproof.records.ledger_erase import rows_to_erase, scrub, tombstones
-from overproof.records.ledger_file import (
-    SQLITE_ERRORS,
-    FileLock,
-    check_file,
-    connect,
-    ledger_error,
-    ledger_path,
-)
-from overproof.records.ledger_rows import (
-    ROW_COLUMNS,
-    Entry,
-    entry_of,
-    key_or_error,
-    key_range,
-)
+from overproof.records.ledger_file import check_file, connect, ledger_path
+from overproof.records.ledger_keys import KnownKeys
+from overproof.records.ledger_lock import FileLock
+from overproof.records.ledger_reader import LedgerReader
+from overproof.records.ledger_rows import Entry, key_or_error
 from overproof.records.ledger_writer import Writer
 from overproof.records.redact import Redactor
 
 __all__ = ["HITS", "Entry", "Ledger", "LedgerReport", "ledger_path"]
 
-HITS = (Outcome.ANSWERED, Outcome.REFUSED, Outcome.TRUNCATED, Outcome.FILTERED)
-PAGE = 256  # rows read at a time; no read transaction stays open between two pages
 
-
-class Ledger:
+class Ledger(LedgerReader):
     """An open ledger; made by ``Ledger.open``, used as a context manager."""
 
     def __init__(
-        self,
-        path: Path,
-        reader: sqlite3.Connection,
-        writer: Writer | None,
-        lock: FileLock | None,
-        redactor: Redactor | None,
+        self, path: Path, reader: sqlite3.Connection, redactor: Redactor | None = None
     ) -> None:
-        self.path = path
-        self._reader = reader
-        self._reading = threading.Lock()
-        self._writer = writer
-        self._lock = lock
+        super().__init__(path, reader)
+        self._writer: Writer | None = None
+        self._lock: FileLock | None = None
+        self._beside: Ledger | None = None
         self._redactor = redactor or Redactor({})
         self._pending: dict[str, Exchange] = {}
         self._pending_lock = threading.Lock()
-        self._closed = False
+        self._known = KnownKeys()
 
     @classmethod
     def open(
@@ -86,6 +67,8 @@ class Ledger:
         write: bool = False,
         redactor: Redactor | None = None,
         queue_size: int = 256,
+        wait_s: float = 0.0,
+        beside: Path | None = None,
     ) -> Ledger:
         """Open a ledger file, making it when writing.
 
@@ -93,7 +76,10 @@ class Ledger:
             path: the file, such as ``RUN/ledger.sqlite``.
             write: take the one writer's place.
             redactor: applied to everything before it is stored.
-            queue_size: exchanges that may wait for the writer thread.
+            queue_size: exchanges that may be uncommitted at a time: what a killed process loses
+                at most, besides what it had not received yet.
+            wait_s: how long to wait for another writer to end.
+            beside: another ledger, if there is one, whose answers ``lookup`` finds, too.
 
         Raises:
             LedgerLockedError: another process is writing to it.
@@ -103,21 +89,24 @@ class Ledger:
         """
         path = Path(path)
         if not write:
-            return cls(path, connect(path, write=False), None, None, redactor)
+            return cls(path, connect(path, write=False), redactor)
         check_file(path, write=True)
-        lock = FileLock(path)
+        lock = FileLock(path, wait_s)
         try:
             connection = connect(path, write=True)
             try:
-                reader = connect(path, write=False)
-                writer = Writer(path, connection, queue_size)
+                ledger = cls(path, connect(path, write=False), redactor)
+                if beside is not None and beside.exists():
+                    ledger._beside = cls.open(beside)
+                ledger._writer = Writer(path, connection, queue_size, ledger._forget)
             except BaseException:
                 connection.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        return cls(path, reader, writer, lock, redactor)
+        ledger._lock = lock
+        return ledger
 
     def __enter__(self) -> Self:
         return self
@@ -145,6 +134,8 @@ class Ledger:
         self._closed = True
         with self._reading:
             self._reader.close()  # first: the last connection to close folds the WAL in
+        if self._beside is not None:
+            self._beside.close()
         if self._writer is not None:
             self._writer.close()
         if self._lock is not None:
@@ -160,9 +151,29 @@ class Ledger:
         Waits while the queue is full, so it is for threads; coroutines use ``append``. The future
         fails with ``LedgerError`` where the exchange cannot be written.
         """
-        future = self._writing().submit(self._draft(exchange))
-        self._remember(exchange, future)
-        return future
+        writer = self._writing()
+        try:
+            sealed = self._sealed(exchange)
+        except LedgerError as error:
+            failed: Future[int] = Future()
+            failed.set_exception(error)
+            return failed
+        return writer.submit(sealed, self._remember(exchange))
+
+    async def put(self, exchange: Exchange) -> asyncio.Future[int]:
+        """Queue an exchange, once there is room; the future is done when it is committed.
+
+        So an asker can hold its place until the queue has taken the answer, and let go of it
+        before the commit. The exchange is written also when the future is cancelled.
+
+        Raises:
+            LedgerError: it cannot be written; names the file and what to do.
+        """
+        writer, sealed = self._writing(), self._sealed(exchange)
+        while (committed := writer.offer(sealed, self._remember(exchange))) is None:
+            self._forget([exchange])
+            await writer.room()
+        return committed
 
     async def append(self, exchange: Exchange) -> int:
         """Write an exchange; returns its seq once it is committed.
@@ -172,11 +183,7 @@ class Ledger:
         Raises:
             LedgerError: it cannot be written; names the file and what to do.
         """
-        writer, draft = self._writing(), self._draft(exchange)
-        while (future := writer.offer(draft)) is None:
-            await writer.room()
-        self._remember(exchange, future)
-        return await asyncio.wrap_future(future)
+        return await (await self.put(exchange))
 
     def note(self, kind_name: str, body: dict[str, Any]) -> None:
         """Write a fact that is no exchange: an attestation, an import, a look at the test set.
@@ -191,7 +198,11 @@ class Ledger:
             raise ValueError(f"a note cannot have fields of the names {sorted(taken)}")
         at = datetime.now(UTC).isoformat(timespec="seconds")
         content = self._redactor.value({"at": at, **body, "note": kind_name})
-        self._writing().submit(lambda: seal(Kind.NOTE, content)).result()
+        try:
+            sealed = seal(Kind.NOTE, content)
+        except (ValueError, TypeError) as error:
+            raise self._unwritable(error) from error
+        self._writing().submit(sealed, hurry=True).result()
 
     def erase(self, which: str | int | Sequence[int], reason: str) -> int:
         """Erase for good the rows of a request (by its key), a row (by its seq), or several.
@@ -228,102 +239,17 @@ class Ledger:
     def lookup(self, key: str) -> Exchange | None:
         """The newest usable answer to the request of that key, also one not yet committed.
 
-        Usable is what was answered, refused, truncated or filtered; what failed or was malformed
-        is recorded but is asked again.
+        Where it has none, the ledger beside it is asked.
 
         Raises:
             LedgerCorruptError: the record is not what was written.
         """
-        with self._pending_lock:
-            pending = self._pending.get(key)
-        if pending is not None:
+        if (pending := self._pending.get(key)) is not None:
             return self.redacted(pending)
-        rows = self._rows(
-            f"key = ? AND outcome IN ({','.join('?' * len(HITS))}) ORDER BY seq DESC LIMIT 1",
-            (key_or_error(self.path, key), *HITS),
-        )
-        return self._entry(rows[0]).exchange if rows else None
-
-    def recorded(self, key: str) -> list[Entry]:
-        """Every committed exchange of that key, whatever its outcome, oldest first."""
-        rows = self._rows("key = ? ORDER BY seq", (key_or_error(self.path, key),))
-        return [self._entry(row) for row in rows]
-
-    def keys_from(self, prefix: str) -> list[str]:
-        """Keys that begin with ``prefix`` (hex digits, with or without ``sha256:``), at most 10."""
-        ends = key_range(prefix)
-        if ends is None:
-            return []
-        found = self._query(
-            "SELECT DISTINCT key FROM record WHERE key BETWEEN ? AND ? ORDER BY key LIMIT 10",
-            ends,
-        )
-        return ["sha256:" + key.hex() for (key,) in found]
-
-    def entry(self, seq: int) -> Entry | None:
-        """The row of that seq, ``None`` where there is none."""
-        rows = self._rows("seq = ?", (seq,))
-        return self._entry(rows[0]) if rows else None
-
-    def entries(self, *, last: int | None = None) -> Iterator[Entry]:
-        """Rows in order of seq; only the ``last`` ones when given."""
-        after = 0
-        if last is not None:
-            found = self._query("SELECT max(seq) FROM record", ())
-            after = max(0, int(found[0][0] or 0) - last)
-        while rows := self._rows("seq > ? ORDER BY seq LIMIT ?", (after, PAGE)):
-            for row in rows:
-                yield self._entry(row)
-            after = rows[-1][0]
-
-    def exchanges(self) -> Iterator[Exchange]:
-        """Exchanges in the order in which they were written, without erased ones."""
-        self.flush()
-        for entry in self.entries():
-            if entry.exchange is not None:
-                yield entry.exchange
-
-    def notes(self, name: str | None = None) -> Iterator[dict[str, Any]]:
-        """Bodies of the notes (of that name), each with its name under ``note``."""
-        self.flush()
-        for entry in self.entries():
-            content = entry.content if entry.kind == Kind.NOTE else None
-            if content is not None and name in {None, content["note"]}:
-                yield content
-
-    def __len__(self) -> int:
-        """Number of exchanges, without erased ones."""
-        self.flush()
-        query = "SELECT count(*) FROM record WHERE kind = ? AND body IS NOT NULL"
-        return int(self._query(query, (Kind.EXCHANGE,))[0][0])
-
-    def costs(self) -> list[CostLine]:
-        """Calls, tokens, teacher seconds and money by teacher, model and outcome."""
-        self.flush()
-        with self._reading:
-            try:
-                return cost_lines(self._open_reader())
-            except SQLITE_ERRORS as error:
-                raise ledger_error(self.path, error) from error
-
-    def verify(self, head: str | None = None) -> LedgerReport:
-        """Recompute every key, body hash, index column and link of the chain.
-
-        Args:
-            head: a head hash noted earlier, which must still be in the chain; without it a cut
-                tail cannot be seen.
-
-        Raises:
-            LedgerCorruptError: SQLite cannot read the file at all.
-        """
-        self.flush()
-        connection = connect(self.path, write=False)
-        try:
-            return verify_chain(connection, head)
-        except SQLITE_ERRORS as error:
-            raise ledger_error(self.path, error) from error
-        finally:
-            connection.close()
+        found = super().lookup(key) if self._may_hold(key) else None
+        if found is None and self._beside is not None:
+            return self._beside.lookup(key)
+        return found
 
     def redacted(self, exchange: Exchange) -> Exchange:
         """The exchange as this ledger stores it."""
@@ -336,48 +262,42 @@ class Ledger:
             raise LedgerError(str(self.path), "is open for reading only", "open it with write=True")
         return self._writer
 
-    def _draft(self, exchange: Exchange) -> Callable[[], Sealed]:
-        def draft() -> Sealed:
-            clean = self.redacted(exchange)
-            content: dict[str, Any] = {"exchange": clean.model_dump(mode="json")}
-            if clean.request != exchange.request:
-                content["key"] = exchange.request.key
-            return seal(Kind.EXCHANGE, content, exchange.request.key)
+    def _sealed(self, exchange: Exchange) -> Sealed:
+        clean = self.redacted(exchange)
+        hidden = clean is not exchange and clean.request != exchange.request
+        try:
+            return seal_exchange(clean, exchange.request.key if hidden else None)
+        except (ValueError, TypeError) as error:
+            raise self._unwritable(error) from error
 
-        return draft
+    def _unwritable(self, error: Exception) -> LedgerError:
+        return LedgerError(
+            str(self.path),
+            f"a record cannot be written as JSON: {error}",
+            "a log-prob, cost or time in it is not a finite number, or a value is of no JSON type",
+        )
 
-    def _remember(self, exchange: Exchange, future: Future[int]) -> None:
+    def _may_hold(self, key: str) -> bool:
+        """Whether to look into the file: nobody else adds to one that is open for writing."""
+        if self._writer is None:
+            return True
+        if not self._known.is_loaded:
+            self.flush()  # what is added meanwhile is known by itself
+            query = "SELECT key FROM record WHERE key IS NOT NULL ORDER BY key"
+            self._known.load(row[0] for row in self._query(query, ()))
+        return self._known.may_hold(key_or_error(self.path, key))
+
+    def _remember(self, exchange: Exchange) -> Exchange:
         """Let ``lookup`` see the exchange until the file has it."""
-        if exchange.completion.outcome not in HITS:
-            return
         key = exchange.request.key
-        with self._pending_lock:
-            self._pending[key] = exchange
-
-        def forget(_: Future[int]) -> None:
+        self._known.add(key_or_error(self.path, key))
+        if exchange.completion.outcome in HITS:
             with self._pending_lock:
-                if self._pending.get(key) is exchange:
-                    del self._pending[key]
+                self._pending[key] = exchange
+        return exchange
 
-        future.add_done_callback(forget)
-
-    def _open_reader(self) -> sqlite3.Connection:
-        if self._closed:
-            raise LedgerError(str(self.path), "is closed", "open it again to read it")
-        return self._reader
-
-    def _query(self, query: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._reading:
-            reader = self._open_reader()
-            try:
-                return reader.execute(query, values).fetchall()
-            except SQLITE_ERRORS as error:
-                raise ledger_error(self.path, error) from error
-
-    def _rows(self, where: str, values: tuple[Any, ...]) -> list[Any]:
-        # Every ``where`` stands in this file; values go in as parameters.
-        query = f"SELECT {ROW_COLUMNS} FROM record WHERE {where}"  # noqa: S608
-        return self._query(query, values)
-
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
-        return entry_of(self.path, row)
+    def _forget(self, exchanges: Iterable[Exchange]) -> None:
+        with self._pending_lock:
+            for exchange in exchanges:
+                if self._pending.get(exchange.request.key) is exchange:
+                    del self._pending[exchange.request.key]

@@ -1,37 +1,41 @@
-"""The ledger's file: its lock, its schema, its connections, and SQLite's errors in our words."""
+"""The ledger's file: its schema, its connections, and SQLite's errors in our words."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from overproof.errors import LedgerCorruptError, LedgerError, LedgerLockedError
+from overproof.errors import LedgerCorruptError, LedgerError
 from overproof.records.ledger_chain import COLUMNS, GENESIS, Kind, Sealed, chain_hash, seal
 
 __all__ = [
     "INSERT",
     "SCHEMA_VERSION",
     "SQLITE_ERRORS",
-    "FileLock",
+    "Head",
     "check_file",
     "connect",
+    "has_chains",
+    "insert_rows",
+    "last_row",
     "ledger_error",
     "ledger_path",
     "row_values",
 ]
 
 LEDGER_NAME = "ledger.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4F56_5046  # "OVPF", at byte 68 of the file
 MAGIC = b"SQLite format 3\x00"
 BUSY_MS = 10_000
 
+# ``chain`` is 0 for the ledger's own chain; others were joined to it by a merge. ``link`` is the
+# row's place in its chain, NULL in rows of schema 1, where it is ``seq``.
 CREATE = """
 CREATE TABLE record (
     seq INTEGER PRIMARY KEY,
@@ -48,13 +52,22 @@ CREATE TABLE record (
     cost_usd REAL,
     input_tokens INTEGER,
     output_tokens INTEGER,
-    latency_s REAL
+    latency_s REAL,
+    chain INTEGER NOT NULL DEFAULT 0,
+    link INTEGER
 )
 """
 CREATE_INDEX = "CREATE INDEX record_key ON record (key, seq) WHERE key IS NOT NULL"
-NAMES = ("seq", "kind", "body", "body_hash", "prev_hash", "hash", *COLUMNS)
+CREATE_CHAINS = "CREATE INDEX record_chain ON record (chain, link) WHERE chain > 0"
+MIGRATE = (
+    "ALTER TABLE record ADD COLUMN chain INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE record ADD COLUMN link INTEGER",
+    CREATE_CHAINS,
+)
+NAMES = ("seq", "kind", "body", "body_hash", "prev_hash", "hash", *COLUMNS, "chain", "link")
 PLACES = ", ".join("?" * len(NAMES))
 INSERT = f"INSERT INTO record ({', '.join(NAMES)}) VALUES ({PLACES})"  # noqa: S608 - constants
+MOST_AT_ONCE = 32
 # A message of SQLite that quotes damaged bytes cannot even be decoded.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeError)
 FULL = {sqlite3.SQLITE_FULL}
@@ -67,6 +80,17 @@ MACHINE = {
     sqlite3.SQLITE_LOCKED: "another program holds it",
     sqlite3.SQLITE_NOMEM: "there is not enough memory",
 }
+
+
+class Head(NamedTuple):
+    """The last row of the own chain, which is the last one of the file.
+
+    ``seq`` is its number in the file, ``link`` its place in the chain.
+    """
+
+    seq: int
+    link: int
+    hash: bytes
 
 
 def ledger_path(path: Path) -> Path:
@@ -100,52 +124,6 @@ def ledger_error(path: Path, error: Exception) -> LedgerError:
         "restore it from a copy; what can still be read comes out with "
         f"`sqlite3 {path.name} .recover`",
     )
-
-
-class FileLock:
-    """One writing process at a time. The lock goes with the process, however it ends.
-
-    Raises:
-        LedgerLockedError: another process holds it; names that process.
-        LedgerError: the lock file cannot be made.
-    """
-
-    def __init__(self, ledger: Path) -> None:
-        path = ledger.with_name(ledger.name + ".lock")
-        try:
-            self._stream: IO[str] = path.open("a+")
-        except OSError as error:
-            raise LedgerError(
-                str(path),
-                f"the lock file cannot be made: {error.strerror}",
-                "check the directory's permissions and free space",
-            ) from error
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._stream.seek(0)
-            holder = self._stream.read(20).strip() or "unknown"
-            self._stream.close()
-            raise LedgerLockedError(
-                str(ledger),
-                f"process {holder} is writing to it",
-                "wait for that run to end, or end it; reading works meanwhile",
-            ) from None
-        except OSError as error:
-            self._stream.close()
-            raise LedgerError(
-                str(path),
-                f"this file system cannot lock: {error.strerror}",
-                "put the run directory on a local disk",
-            ) from error
-        with contextlib.suppress(OSError):  # the pid is for people: a full disk stops it no run
-            self._stream.truncate(0)
-            self._stream.write(f"{os.getpid()}\n")
-            self._stream.flush()
-
-    def release(self) -> None:
-        """Let the next writer in. The file stays: removing it would race with them."""
-        self._stream.close()
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
@@ -253,6 +231,17 @@ def _prepare(connection: sqlite3.Connection, path: Path, write: bool) -> None:
         )
     if write:
         connection.execute("PRAGMA journal_mode=WAL")
+        if version < SCHEMA_VERSION:
+            _migrate(connection)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring a ledger of schema 1 up to date, all of it or nothing; its rows stay as they are."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in MIGRATE:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -263,6 +252,7 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(CREATE)
     connection.execute(CREATE_INDEX)
+    connection.execute(CREATE_CHAINS)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -270,12 +260,51 @@ def _create(connection: sqlite3.Connection) -> None:
         Kind.ROOT,
         {"root": {"format": "overproof-ledger", "schema": SCHEMA_VERSION, "at": created_at}},
     )
-    connection.execute(INSERT, row_values(root, 1, GENESIS))
+    values, _ = row_values(root, Head(0, 0, GENESIS))
+    connection.execute(INSERT, values)
     connection.execute("COMMIT")
 
 
-def row_values(sealed: Sealed, seq: int, previous: bytes) -> tuple[Any, ...]:
-    """The values of ``INSERT``; the row's own hash is the sixth."""
-    own = chain_hash(previous, seq, sealed.kind, sealed.body_hash)
-    body = sealed.body.decode()
-    return (seq, str(sealed.kind), body, sealed.body_hash, previous, own, *sealed.columns)
+def row_values(sealed: Sealed, head: Head) -> tuple[tuple[Any, ...], Head]:
+    """The values of ``INSERT`` for the row of the own chain that follows ``head``, and its head."""
+    seq, link = head.seq + 1, head.link + 1
+    own = chain_hash(head.hash, link, sealed.kind, sealed.body_hash)
+    hashes = (sealed.body_hash, head.hash, own)
+    values = (seq, sealed.kind.value, sealed.body.decode(), *hashes, *sealed.columns, 0, link)
+    return values, Head(seq, link, own)
+
+
+def insert_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of ``row_values``, many in one statement.
+
+    Python's lock is let go of and fought for once a statement: with a statement a row, a writer
+    thread beside a busy event loop waits for it, and makes it wait, as often as it has rows.
+    """
+    start = 0
+    while start < len(rows):
+        size = min(MOST_AT_ONCE, 1 << ((len(rows) - start).bit_length() - 1))
+        values = [value for row in rows[start : start + size] for value in row]
+        connection.execute(f"{INSERT}{f', ({PLACES})' * (size - 1)}", values)
+        start += size
+
+
+def has_chains(connection: sqlite3.Connection) -> bool:
+    """Whether the rows say which chain they are of; in a ledger of schema 1 there is one alone."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version) >= 2
+
+
+def last_row(path: Path, connection: sqlite3.Connection) -> Head:
+    """The head of the own chain, from a connection for writing.
+
+    Raises:
+        LedgerCorruptError: the last row is damaged, missing, or of another chain.
+    """
+    query = "SELECT seq, coalesce(link, seq), hash, chain FROM record ORDER BY seq DESC LIMIT 1"
+    try:
+        row = connection.execute(query).fetchone()
+    except SQLITE_ERRORS as error:
+        raise ledger_error(path, error) from error
+    if row is None or not isinstance(row[2], bytes) or row[3] != 0:
+        raise ledger_error(path, sqlite3.DatabaseError("its last row is damaged or missing"))
+    return Head(int(row[0]), int(row[1]), row[2])

@@ -10,23 +10,36 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from overproof.errors import DataError
-from overproof.records.exchange import Completion, Message, Outcome, Request
+from overproof.records.anthropic_answers import completion_of_message
+from overproof.records.anthropic_json import is_anthropic, plain_batch_line, request_of_anthropic
+from overproof.records.exchange import Completion, Message, Outcome, Parameters, Request
 from overproof.records.log_lines import LogRow, check_text, delimited_rows, json_rows, parquet_rows
 from overproof.records.openai_answers import completion_of_choice
 from overproof.records.openai_json import message_text, messages_of, request_of_body
+from overproof.records.reasoning import THOUGHTS, reasoning_of, split_thoughts
+from overproof.records.tool_calls import called, tools_of
 
 __all__ = ["EXPECTED", "Answer", "BadRow", "LogFormat", "Reading", "read_answers"]
 
 LogFormat = Literal["auto", "openai", "chat", "csv"]
 EXPECTED = (
-    'expected: JSONL of {"request": …, "response": …}, OpenAI batch lines (input and output in one '
-    'file), JSONL of {"messages": […]} that end with the assistant\'s, or CSV with an input and a '
-    "label column"
+    'expected: JSONL of {"request": …, "response": …} in the form of OpenAI or of Anthropic, their '
+    'batch lines (input and output in one file), JSONL of {"messages": […]} that end with the '
+    "assistant's, or CSV with an input and a label column"
 )
 
 
 # What ``exports`` writes of a completion beside the API's own objects.
-RESTORED = ("outcome", "latency_s", "status", "attempts")
+RESTORED = (
+    "outcome",
+    "latency_s",
+    "status",
+    "attempts",
+    "uncertain_attempts",
+    "choice",
+    "batch",
+    "prompt_logprobs",
+)
 
 
 class Answer(NamedTuple):
@@ -39,6 +52,7 @@ class Answer(NamedTuple):
     created_at: str | None = None
     cost_usd: float | None = None
     sample: int | None = None
+    uncertain_usd: float = 0.0
 
 
 class BadRow(NamedTuple):
@@ -160,16 +174,27 @@ class _Parser:
         last = messages[-1]
         if not isinstance(last, dict) or last.get("role") != "assistant":
             raise ValueError("its last message is not the assistant's")
-        text = message_text(last)
-        if not text or not text.strip():
+        tools = tools_of(row.get("tools")) or ()
+        calls = called(last) if row.get("tools") else ()
+        text = message_text(last, skipped=THOUGHTS)
+        thought, text = split_thoughts(text or "")
+        if not text.strip() and not calls:
             raise ValueError("the assistant's answer has no text")
         request = Request(
             model=row.get("model") or self._reading.model or "unknown",
             messages=messages_of(messages[:-1]),
+            parameters=Parameters(tools=tools),
         )
-        return [Answer(where, request, Completion(outcome=Outcome.ANSWERED, text=text))]
+        completion = Completion(
+            outcome=Outcome.ANSWERED,
+            text=text,
+            reasoning=reasoning_of(last) or thought,
+            tool_calls=calls,
+        )
+        return [Answer(where, request, completion)]
 
     def _openai(self, where: str, row: dict[str, Any]) -> list[Answer]:
+        row = plain_batch_line(row)
         if "request" in row:
             return self._pair(where, _unwrapped(row["request"], "request"), row)
         if not isinstance(name := row.get("custom_id"), str):
@@ -205,16 +230,19 @@ class _Parser:
         facts = row.get("overproof")
         facts = facts if isinstance(facts, dict) else {}
         sample = facts.get("sample")
+        response, status = _response(row)
         if "request" in facts:
             request = Request.model_validate(facts["request"])
+        elif is_anthropic(body, response):
+            request = request_of_anthropic(body, self._reading.model, sample or 0)
         else:
             request = request_of_body(body, self._reading.model, sample or 0)
-        response, status = _response(row)
+        tools = bool(request.parameters.tools or body.get("tools") or body.get("functions"))
         known = {name: facts[name] for name in RESTORED if name in facts}
         if facts:
             known["error"] = row.get("error")
         answers = []
-        for number, completion in enumerate(_completions(response, status, row, facts)):
+        for number, completion in enumerate(_completions(response, status, row, facts, tools)):
             identity = response.get("id")
             answers.append(
                 Answer(
@@ -225,6 +253,7 @@ class _Parser:
                     facts.get("created_at") or _moment(response.get("created")),
                     facts.get("cost_usd"),
                     sample,
+                    facts.get("uncertain_usd") or 0.0,
                 )
             )
         return answers
@@ -247,10 +276,15 @@ def _completions(
     status: int | None,
     row: Mapping[str, Any],
     facts: Mapping[str, Any],
+    tools: bool,
 ) -> list[Completion]:
     choices = response.get("choices")
     if isinstance(choices, list) and choices:
-        return [completion_of_choice(response, choice) for choice in choices]
+        return [
+            completion_of_choice(response, choice, tools, split=not facts) for choice in choices
+        ]
+    if response.get("type") == "message":
+        return [completion_of_message(response)]
     error = row.get("error") or response.get("error")
     if error or facts.get("outcome") == Outcome.FAILED:
         return [Completion(outcome=Outcome.FAILED, error=_said(error), status=status)]

@@ -1,8 +1,8 @@
 """The JSON of OpenAI's chat completions API: requests both ways, and responses as written.
 
 Follows the objects of ``POST /v1/chat/completions``: ``messages``, ``max_tokens`` (or
-``max_completion_tokens``), ``logprobs`` with ``top_logprobs``. Responses are read by
-``openai_answers``.
+``max_completion_tokens``), ``logprobs`` with ``top_logprobs``, ``tools``, ``response_format``; and
+vLLM's ``prompt_logprobs``. Responses are read by ``openai_answers``.
 """
 
 from __future__ import annotations
@@ -12,15 +12,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 from overproof.records.exchange import (
+    Completion,
     Exchange,
     Message,
     Outcome,
     Parameters,
     Request,
     TokenLogprob,
+    ToolCall,
     TopLogprob,
 )
 from overproof.records.openai_answers import text_of
+from overproof.records.tool_calls import (
+    call_object,
+    called,
+    message_object,
+    response_format_of,
+    schema_of_format,
+    tool_choice_object,
+    tool_choice_of,
+    tool_objects,
+    tools_of,
+)
 
 __all__ = [
     "message_text",
@@ -35,13 +48,19 @@ IRRELEVANT = {"stream", "stream_options", "user", "safety_identifier", "metadata
 ROLES = {"developer": "system", "function": "tool"}
 
 
-def message_text(message: Mapping[str, Any]) -> str | None:
+def message_text(
+    message: Mapping[str, Any], *, skipped: frozenset[str] = frozenset()
+) -> str | None:
     """Text of a message; the parts of a multi-part content are joined by line breaks.
+
+    Args:
+        message: as the API writes it.
+        skipped: types of parts to leave out.
 
     Raises:
         ValueError: a part that is not text, or content of another type.
     """
-    return text_of(message.get("content"), joined_by="\n")
+    return text_of(message.get("content"), joined_by="\n", skipped=skipped)
 
 
 def messages_of(value: Any) -> tuple[Message, ...]:
@@ -60,13 +79,31 @@ def messages_of(value: Any) -> tuple[Message, ...]:
             text = message_text(item)
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from error
-        if text is None:
-            raise ValueError(f"message {number} has no text")
         role = item.get("role")
         if role not in ("system", "user", "assistant", "tool", *ROLES):
             raise ValueError(f"message {number} has the unknown role {role!r}")
-        messages.append(Message(role=ROLES.get(role, role), content=text))
+        calls = _calls(item, number) if role == "assistant" else ()
+        if text is None and not calls:
+            raise ValueError(f"message {number} has no text")
+        answered = item.get("tool_call_id") if role == "tool" else None
+        if not isinstance(answered, str | None):
+            raise ValueError(f"message {number}: its tool_call_id is not a text")
+        messages.append(
+            Message(
+                role=ROLES.get(role, role),
+                content=text or "",
+                tool_calls=calls,
+                tool_call_id=answered,
+            )
+        )
     return tuple(messages)
+
+
+def _calls(message: Mapping[str, Any], number: int) -> tuple[ToolCall, ...]:
+    try:
+        return called(message)
+    except ValueError as error:
+        raise ValueError(f"message {number}: {error}") from error
 
 
 def request_of_body(body: Mapping[str, Any], model: str | None = None, sample: int = 0) -> Request:
@@ -92,10 +129,11 @@ def request_of_body(body: Mapping[str, Any], model: str | None = None, sample: i
     limit = next((value for value in limits if value is not None), None)
     stop = rest.pop("stop", ())
     wants, top = rest.pop("logprobs", False), rest.pop("top_logprobs", None)
-    sampling = ("temperature", "top_p", "seed")
+    sampling = ("temperature", "top_p", "seed", "prompt_logprobs")
     known: dict[str, Any] = {name: rest.pop(name) for name in sampling if name in rest}
     if limit is not None:
         known["max_tokens"] = limit
+    known |= _form_of(rest)
     parameters = Parameters(
         **known,
         top_logprobs=(top or 0) if wants else None,
@@ -105,22 +143,43 @@ def request_of_body(body: Mapping[str, Any], model: str | None = None, sample: i
     return Request(model=named, messages=messages, parameters=parameters, sample=sample)
 
 
+def _form_of(rest: dict[str, Any]) -> dict[str, Any]:
+    """Takes tools, the choice among them and a JSON Schema out of a body, where they are plain."""
+    form: dict[str, Any] = {}
+    if (tools := tools_of(rest.get("tools"))) is not None:
+        form["tools"] = tools
+        del rest["tools"]
+        if (choice := tool_choice_of(rest.get("tool_choice"))) is not None:
+            form["tool_choice"] = choice
+            del rest["tool_choice"]
+    if (schema := schema_of_format(rest.get("response_format"))) is not None:
+        form["response_schema"] = schema
+        del rest["response_format"]
+    return form
+
+
 def request_body(request: Request) -> dict[str, Any]:
     """The request body of a canonical request, without what is not set."""
     parameters = request.parameters
     body: dict[str, Any] = {
         **parameters.extra,
         "model": request.model,
-        "messages": [message.model_dump(exclude_defaults=True) for message in request.messages],
+        "messages": [message_object(message) for message in request.messages],
         "max_tokens": parameters.max_tokens,
     }
-    for name in ("temperature", "top_p", "seed"):
+    for name in ("temperature", "top_p", "seed", "prompt_logprobs"):
         if (value := getattr(parameters, name)) is not None:
             body[name] = value
     if parameters.stop:
         body["stop"] = list(parameters.stop)
     if parameters.top_logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": parameters.top_logprobs}
+    if parameters.tools:
+        body["tools"] = tool_objects(parameters.tools)
+    if parameters.tool_choice is not None:
+        body["tool_choice"] = tool_choice_object(parameters.tool_choice)
+    if parameters.response_schema is not None:
+        body["response_format"] = response_format_of(parameters.response_schema)
     return body
 
 
@@ -132,14 +191,9 @@ def response_object(exchange: Exchange, identity: str) -> dict[str, Any] | None:
     completion = exchange.completion
     if completion.outcome is Outcome.FAILED and not completion.text and completion.usage is None:
         return None
-    refused = completion.outcome is Outcome.REFUSED
     choice: dict[str, Any] = {
         "index": 0,
-        "message": {
-            "role": "assistant",
-            "content": None if refused else completion.text,
-            "refusal": completion.text if refused else None,
-        },
+        "message": _answer(completion),
         "finish_reason": completion.finish_reason,
         "logprobs": None,
     }
@@ -159,10 +213,27 @@ def response_object(exchange: Exchange, identity: str) -> dict[str, Any] | None:
             "prompt_tokens": usage.input_tokens,
             "completion_tokens": usage.output_tokens,
             "total_tokens": usage.input_tokens + usage.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+            "prompt_tokens_details": {
+                "cached_tokens": usage.cached_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
+            },
             "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         }
     return response
+
+
+def _answer(completion: Completion) -> dict[str, Any]:
+    refused = completion.outcome is Outcome.REFUSED
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if refused else completion.text,
+        "refusal": completion.text if refused else None,
+    }
+    if completion.reasoning is not None:
+        message["reasoning_content"] = completion.reasoning
+    if completion.tool_calls:
+        message["tool_calls"] = [call_object(call) for call in completion.tool_calls]
+    return message
 
 
 def _token_object(item: TokenLogprob) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from overproof.records.certificate import Certificate, CostLine
 from overproof.records.exchange import Outcome
-from overproof.report.formats import MINUS, capitalised, moment, percent
+from overproof.report.formats import MINUS, capitalised, moment, percent, usd
 
-__all__ = ["Fact", "find", "groups", "outcomes_of", "table", "title_of", "total_of"]
+__all__ = ["Fact", "find", "groups", "outcomes_of", "table", "title_of", "total_of", "uncertain_of"]
 
 WORDS = {"sha256": "SHA-256", "url": "URL", "usd": "USD", "id": "ID", "api": "API", "n": "number"}
 SHORT = 12  # digits of a hash that a table shows
@@ -121,3 +121,15 @@ def total_of(costs: tuple[CostLine, ...]) -> tuple[float | None, int]:
     """The sum of the known prices (``None`` where none is known) and the number of unknown ones."""
     known = [line.usd for line in costs if line.usd is not None]
     return (sum(known) if known else None), len(costs) - len(known)
+
+
+def uncertain_of(costs: tuple[CostLine, ...]) -> str:
+    """What may have been billed beyond what was counted, in words; empty where nothing may."""
+    calls = sum(line.uncertain_calls for line in costs)
+    if not calls:
+        return ""
+    most = sum(line.uncertain_usd for line in costs)
+    sum_ = f"up to {usd(most)}" if most else "an unknown sum"
+    return (
+        f"and {sum_} more for {calls:,} call{'' if calls == 1 else 's'} that may have been billed"
+    )

@@ -77,6 +77,7 @@ def render_html(certificate: Certificate) -> str:
             ),
             outcomes=facts.outcomes_of(certificate),
             total=facts.total_of(certificate.costs),
+            uncertain=facts.uncertain_of(certificate.costs),
             facts=facts.groups(certificate.provenance),
             looks=facts.table(certificate.looks),
             word="accuracy" if certificate.basis == "gold" else "agreement with the teacher",

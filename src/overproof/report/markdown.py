@@ -249,6 +249,8 @@ def _cost(certificate: Certificate) -> list[str]:
     ]
     known, unknown = facts.total_of(certificate.costs)
     together = usd(known) + (f", and {unknown} unknown" if known is not None and unknown else "")
+    if unsure := facts.uncertain_of(certificate.costs):
+        together += f", {unsure}"
     return [
         "## Speed and cost",
         "",

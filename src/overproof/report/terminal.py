@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from overproof.records.certificate import Candidate, Certificate, Interval
-from overproof.report.facts import total_of
+from overproof.report.facts import total_of, uncertain_of
 from overproof.report.figures import to_teacher
 from overproof.report.formats import (
     bounds,
@@ -126,6 +126,8 @@ def _facts(certificate: Certificate) -> list[tuple[str, str]]:
     calls = sum(line.calls for line in c.costs)
     known, unknown = total_of(c.costs)
     spent = usd(known) + (" and an unknown rest" if known is not None and unknown else "")
+    if unsure := uncertain_of(c.costs):
+        spent += f", {unsure}"
     lines.append(("spent", f"{spent}, {count(calls)} calls" if c.costs else "not recorded"))
     fallback = f"{requests(c.break_even_requests)} requests"
     lines.append(("break-even", c.break_even_text or fallback))
