@@ -33,13 +33,13 @@ check: env
 	$(BIN)/lint-imports
 
 unit: env
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 slow: models
 	$(BIN)/pytest -m slow
 
 bench: models
-	for bench in imports ledger stats train predict; do \
+	for bench in imports ledger stats collect filters faults train predict; do \
 	  echo "== $$bench"; $(BIN)/python bench/$$bench.py --quick || exit 1; done
 
 docs: env

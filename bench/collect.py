@@ -86,7 +86,7 @@ class Server:
         self.url = self.root + "/v1"
 
     def told(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self.root + path) as reply:  # noqa: S310 - loopback
+        with urllib.request.urlopen(self.root + path) as reply:
             found: dict[str, Any] = json.load(reply)
         return found
 

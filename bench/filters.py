@@ -4,8 +4,8 @@
 and leaks, and 2,000 held-out texts. Targets: a teacher serves some 300 answers a second
 (bench/collect.py at 32 in flight), so that a filter of 3,000 examples a second adds a tenth to the
 time; near-duplicates at 0.8 are promised a recall of 0.99, and nothing else may be dropped; a leak
-of 13 words is found always. The peer is datasketch's MinHashLSH with as many hash functions, without
-the exact check, on a twentieth of the texts.
+of 13 words is found always. The peer of the join is datasketch's MinHashLSH with as many hash
+functions, without the exact check, on a twentieth of the texts.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def example(number: int, text: str) -> TextExample:
     )
 
 
-async def nobody(request: Request, check: object = None) -> Completion:
+async def nobody(_request: Request, _check: object = None) -> Completion:
     raise SystemExit("the bench asks nobody")
 
 

@@ -33,7 +33,7 @@ def says(text: str) -> Completion:
 
 def quality(prompt: str, answer: str) -> int:
     """What a just judge sees: digits of an answer that fits its prompt; below 0 for another's."""
-    number = prompt.split()[-1]
+    number = prompt.rsplit(maxsplit=1)[-1]
     if not answer.startswith(f"fits {number} "):
         return -1
     return int(answer.rsplit(" ", 1)[-1])

@@ -97,8 +97,8 @@ def test_refusals_on_a_labelled_set() -> None:
 async def test_a_refusal_late_in_a_long_answer_is_an_answer() -> None:
     long = "Water boils at 100 °C at sea level. " * 20 + "I can't help with anything else."
     call = ToolCall(name="search", arguments="{}")
-    rows = [*answers("Hm. I can't help with that.", long), example("find", "I can't help with that.",
-            tool_calls=(call,))]  # fmt: skip
+    calling = example("find", "I can't help with that.", tool_calls=(call,))
+    rows = [*answers("Hm. I can't help with that.", long), calling]
     dropped = await make("refusals").drops(rows)
     assert dropped == {0: 'declines (en): "I can\'t help with"'}
     assert await make("refusals", short=10).drops(rows) == {}
@@ -124,6 +124,11 @@ LOOPS = {
     "lines": "Items:\n" + "- eggs\n- milk\n" * 20,
     "unicode": "答えは" + "そうですね、" * 40,
     "one letter": "Yes" + "s" * 200,
+    # What SmolLM2-135M-Instruct said at temperature 0, asked for the capital of France ...
+    "a model's": "L'Étoile, la Marseillaise, la femme" + ", la femme au martyre" * 55,
+    # ... and for a haiku about the sea.
+    "a model's haiku": "In the depths of the ocean, a lone soul,\nA lone soul, a lone soul,\n"
+    "The sea, a solitary soul" + ",\nA lone soul, a lone soul" * 40 + ",\nA lone",
 }
 NO_LOOPS = {
     "prose": "It was the best of times, it was the worst of times, it was the age of wisdom.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from examples import CONFIG, answers, example, make, tools
@@ -63,7 +64,7 @@ async def test_order_and_identity_of_what_is_kept() -> None:
 async def test_a_filter_that_breaks_passes_nothing() -> None:
     class Broken:
         name = "broken"
-        notes: list[str] = []
+        notes: ClassVar[list[str]] = []
 
         async def drops(self, examples: object) -> dict[int, str]:
             raise DataError("broken", "is broken")

@@ -26,7 +26,9 @@ async def attack(code: str, limits: Limits = QUICK, tests: str = PASSES) -> tupl
 
 @walls
 async def test_code_passes_or_fails_by_its_tests() -> None:
-    code = "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: 'int'\ndef f(): return P(1)"
+    code = (
+        "from dataclasses import dataclass\n@dataclass\nclass P:\n x: 'int'\ndef f(): return P(1)"
+    )
     for tests, verdict in (
         ("assert f().x == 1", Verdict.PASSED),
         ("assert f().x == 2", Verdict.FAILED),
@@ -93,8 +95,8 @@ async def test_endless_code_is_stopped_with_everything_it_started(
 async def test_memory_processes_and_files_are_limited() -> None:
     assert (await attack("x = [0] * 10**9"))[1].startswith("MemoryError")
     count = (
-        "import os, time\nn = 0\ntry:\n    while n < 100:\n        if os.fork() == 0: time.sleep(60)\n"
-        "        n += 1\nexcept OSError: pass\nraise SystemError(n)"
+        "import os, time\nn = 0\ntry:\n  while n < 100:\n    if os.fork() == 0: time.sleep(60)\n"
+        "    n += 1\nexcept OSError: pass\nraise SystemError(n)"
     )
     verdict, detail = await attack(count)
     assert verdict is Verdict.FAILED

@@ -84,7 +84,9 @@ class Asker:
         self._verdict = verdict
         self._changed = changed or (lambda _: None)
         self._places = asyncio.Semaphore(recipe.teacher.width)
-        self._in_flight: dict[str, asyncio.Future[Completion]] = {}
+        # Who waits for the answer to each request in flight: each for itself, so that one who is
+        # cancelled cancels nobody else.
+        self._in_flight: dict[str, list[asyncio.Future[Completion]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._malformed = ledger.tally(Outcome.MALFORMED)
 
@@ -101,14 +103,13 @@ class Asker:
             TooManyFailedError: so many requests failed that ``max_failed`` cannot be kept.
         """
         while True:
-            answer = self._in_flight.get(request.key)
-            if answer is None:
+            if request.key not in self._in_flight:
                 known = self._known(request, check)
                 if known is not None:
                     self.progress.cached += 1
                     return known
-                [answer] = self._start([request], check)
-            completion = _checked(await asyncio.shield(answer), check)
+                self._start([request], check)
+            completion = _checked(await self._answer(request.key), check)
             if completion.outcome is not Outcome.MALFORMED or self._is_final(request.key):
                 return completion
 
@@ -191,34 +192,35 @@ class Asker:
         """Whether malformed answers to a request have used up its askings."""
         return self._malformed[key] + kept > self._recipe.budget.reasks
 
-    def _start(
-        self, requests: Sequence[Request], check: Check | None
-    ) -> list[asyncio.Future[Completion]]:
-        """Send requests, several as the choices of one call; a future of each answer."""
-        answers: list[asyncio.Future[Completion]] = []
-        for request in requests:
-            answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-            self._in_flight[request.key] = answer
-            answers.append(answer)
+    def _answer(self, key: str) -> asyncio.Future[Completion]:
+        """The answer to a request in flight, for one who waits."""
+        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._in_flight[key].append(answer)
+        return answer
+
+    def _start(self, requests: Sequence[Request], check: Check | None) -> None:
+        """Send requests, several as the choices of one call."""
+        waiting: dict[str, list[asyncio.Future[Completion]]] = {one.key: [] for one in requests}
+        self._in_flight |= waiting
         task = asyncio.create_task(self._send(requests, check))
         self._tasks.add(task)
 
         def landed(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             error = None if task.cancelled() else task.exception()
-            for request, answer in zip(requests, answers, strict=True):
-                if self._in_flight.get(request.key) is answer:
-                    del self._in_flight[request.key]
-                if answer.done():
-                    continue
-                if error is None:
-                    answer.cancel()
-                else:
-                    answer.set_exception(error)
-                    answer.exception()  # seen, also when its asker has gone
+            for key, answers in waiting.items():
+                if self._in_flight.get(key) is not answers:
+                    continue  # it has landed before, and may be asked again by now
+                del self._in_flight[key]
+                for answer in answers:
+                    if answer.done():
+                        continue
+                    if error is None:
+                        answer.cancel()
+                    else:
+                        answer.set_exception(error)
 
         task.add_done_callback(landed)
-        return answers
 
     async def _send(self, requests: Sequence[Request], check: Check | None) -> None:
         """Ask the teacher, record what it says, and hand it to whoever waits."""
@@ -276,9 +278,9 @@ class Asker:
         if failed and (completion.outcome is Outcome.FAILED or self._is_final(key)):
             self.failures.append((key, completion.error or completion.outcome.value))
             self._give_up_early()
-        answer = self._in_flight.pop(key)
-        if not answer.done():
-            answer.set_result(completion)
+        for answer in self._in_flight.pop(key):
+            if not answer.done():
+                answer.set_result(completion)
 
     def _give_up(self, requests: Sequence[Request], meter: RequestMeter) -> None:
         """Record requests that were cancelled on their way, unless they travel on by themselves."""

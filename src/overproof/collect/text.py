@@ -10,7 +10,8 @@ from overproof.clients.terms import TermsVerdict, check_terms
 from overproof.collect.asker import Asker, Progress
 from overproof.collect.canaries import Canaries
 from overproof.collect.filters.build import Dropped, build, decontaminator, run_filters
-from overproof.collect.filters.protocol import FilterTools
+from overproof.collect.filters.protocol import Filter, FilterTools
+from overproof.collect.filters.sandbox import isolation_problem
 from overproof.collect.from_ledger import imported_terms
 from overproof.collect.running import begun, freeze_recipe, in_parallel
 from overproof.collect.session import open_ledger, open_teacher
@@ -91,9 +92,13 @@ class TextSession:
         width = loaded.recipe.teacher.width
         return cls(loaded, teacher, ledger, asker, verdict, shape, questioner, width)
 
-    def filter_tools(self, held_out: list[str]) -> FilterTools:
-        """What filters may need."""
-        return FilterTools(
+    async def filters(self, held_out: list[str]) -> list[Filter]:
+        """The recipe's filters, after decontamination where anything is held out.
+
+        Raises:
+            ConfigError: one that cannot work here; better known before anything is paid for.
+        """
+        tools = FilterTools(
             ask=self.asker.ask,
             model=self.teacher.model,
             home=self.loaded.home,
@@ -101,6 +106,17 @@ class TextSession:
             width=self.width,
             held_out=held_out,
         )
+        configs = self.loaded.recipe.filters
+        filters = [build(config, tools) for config in configs]
+        if any(c.kind == "unit_tests" and c.isolation == "require" for c in configs):
+            problem = await isolation_problem()
+            if problem is not None:
+                raise ConfigError(
+                    "filters: unit_tests",
+                    f"code cannot be isolated here: {problem}",
+                    'run where it can, or set isolation = "best_effort"',
+                )
+        return [decontaminator(tools), *filters] if held_out else filters
 
     def strategy_tools(self, held_out: list[str]) -> StrategyTools:
         """What strategies may need."""
@@ -196,6 +212,7 @@ async def _collected(
     held = [prompt.text for prompt in [*pools.splits.tune, *pools.splits.test]]
     # Seeds are training prompts alone: what is made of a held-out prompt would leak it.
     tools = session.strategy_tools(held)
+    filters = await session.filters(held)
     made = await synthesize(loaded.recipe.synthesize, tools, pools.splits.train)
     if not pools.splits.train and not made.prompts:
         raise DataError(
@@ -220,7 +237,7 @@ async def _collected(
     paths = RunPaths(loaded.run_dir)
     write_text_failures(paths.failed, asked)
     _check_failures(loaded, asked)
-    rows = await _filtered(session, asked, held)
+    rows = await _filtered(filters, asked)
     facts = TextFacts(
         teacher={
             "name": session.teacher.name,
@@ -280,7 +297,7 @@ async def _ask_all(
     return [example for number in range(len(work)) for example in answers[number]], drift
 
 
-async def _filtered(session: TextSession, asked: list[TextExample], held: list[str]) -> TextRows:
+async def _filtered(filters: list[Filter], asked: list[TextExample]) -> TextRows:
     """Training examples: set aside by outcome, kept apart from the held-out, then filtered."""
     train = [example for example in asked if example.split == "train"]
     answered = [example for example in train if example.outcome is Outcome.ANSWERED]
@@ -298,10 +315,6 @@ async def _filtered(session: TextSession, asked: list[TextExample], held: list[s
         reports.append(
             FilterReport(name="outcome", seen=len(train), dropped=len(aside), reasons=reasons)
         )
-    tools = session.filter_tools(held)
-    filters = [build(config, tools) for config in session.loaded.recipe.filters]
-    if held:
-        filters.insert(0, decontaminator(tools))
     result = await run_filters(filters, answered)
     return TextRows(asked, result.kept, [*aside, *result.dropped], [*reports, *result.reports])
 

@@ -75,6 +75,7 @@ async def plan_text(
             async with open_teacher(loaded, ledger, at_once=True) as teacher:
                 in_vain = await teacher.check()
                 session = TextSession.of(loaded, teacher, ledger)
+                await session.filters([])  # what cannot work is named before it is paid for
                 asked = max(ask, probe if recipe.teacher.kind in FREE else 0)
                 try:
                     made = await _forecast(session, ledger, pools, 0 if in_vain else asked, sample)

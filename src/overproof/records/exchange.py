@@ -114,7 +114,35 @@ class Request(Record):
         Fields that came with a later version are left out where they say nothing, so that a
         ledger keeps its keys.
         """
-        return canonical_json(_address_of(self.model_dump(mode="json")))
+        return canonical_json(self._plainly() or _address_of(self.model_dump(mode="json")))
+
+    def _plainly(self) -> dict[str, Any] | None:
+        """What is addressed, of a chat without later or free-form fields: it is most of them."""
+        asked = self.parameters
+        if asked.extra or asked.tools or asked.response_schema is not None:
+            return None
+        if asked.tool_choice is not None or asked.prompt_logprobs is not None:
+            return None
+        messages = []
+        for message in self.messages:
+            if message.tool_calls or message.tool_call_id is not None:
+                return None
+            messages.append({"role": message.role, "content": message.content})
+        parameters: dict[str, Any] = {
+            "max_tokens": asked.max_tokens,
+            "temperature": asked.temperature,
+            "top_p": asked.top_p,
+            "seed": asked.seed,
+            "top_logprobs": asked.top_logprobs,
+            "stop": list(asked.stop),
+            "extra": {},
+        }
+        return {
+            "model": self.model,
+            "messages": messages,
+            "parameters": parameters,
+            "sample": self.sample,
+        }
 
     @cached_property
     def key(self) -> str:

@@ -193,9 +193,8 @@ def _greedy(
                 dtype=np.int64,
             )
             agree = (signed[near] == signed[row]).sum(axis=1)
-            for place in np.argsort(-agree, kind="stable").tolist():
-                if agree[place] < floor:
-                    break
+            likely = np.flatnonzero(agree >= floor)
+            for place in likely[np.argsort(-agree[likely], kind="stable")].tolist():
                 found = similarity(row, int(near[place]))
                 if found >= threshold - 1e-12:
                     dropped[row] = (int(near[place]), found)
@@ -211,8 +210,10 @@ def _buckets(signed: Signatures, banding: Banding) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     serial = 0
     for band in range(banding.bands):
-        cut = np.ascontiguousarray(signed[:, band * banding.rows : (band + 1) * banding.rows])
-        key = cut.view([("", np.uint32)] * banding.rows).ravel()
+        key = np.zeros(len(signed), dtype=np.uint64)
+        for value in signed[:, band * banding.rows : (band + 1) * banding.rows].T:
+            key = (key ^ value) * np.uint64(0x9E3779B97F4A7C15)
+            key ^= key >> np.uint64(29)
         order = np.argsort(key, kind="stable")
         ordered = key[order]
         new = np.ones(len(ordered), dtype=bool)

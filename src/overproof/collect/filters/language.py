@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from overproof.collect.filters.texts import part_of
 from overproof.config.filters import Language
@@ -15,20 +17,17 @@ __all__ = ["LanguageFilter"]
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+", re.DOTALL)
 LETTERS = 0.75  # of what is not white space: code, tables and formulas have fewer
-LONGEST = 400  # characters that are looked at: more change no verdict, and cost time
+LONGEST = 240  # characters that are looked at: more change no verdict, and cost time
 
 
 class LanguageFilter:
     """Drops texts that are surely in another language."""
 
     def __init__(self, config: Language) -> None:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
         self.name = config.name or config.kind
         self.notes: list[str] = []
         self._config = config
-        # An identifier of our own: the module's shared one is open to anybody's settings.
-        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self._identifier = _identifier()
         known = set(self._identifier.labels)
         if unknown := sorted(set(config.allowed) - known):
             raise ConfigError(
@@ -60,3 +59,11 @@ class LanguageFilter:
                 reasons[index] = f"{config.on} is in {language}: confidence {confidence:.2f}"
         self.notes = [f"{count} kept: {why}" for why, count in sorted(kept.items())]
         return reasons
+
+
+@cache
+def _identifier() -> Any:
+    """One of our own: the library's shared one is open to anybody's settings."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

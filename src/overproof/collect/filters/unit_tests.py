@@ -75,15 +75,17 @@ class UnitTestFilter:
         for index, suite in enumerate(suites):
             if suite in vacuous:
                 reasons[index] = "tests pass without any code, so they prove nothing"
-        counts = Counter(result.verdict.value for result in results)
+        self._note(Counter(result.verdict.value for result in results), problem)
+        if kept := sum(not test for test in tests) - sum(not tests[index] for index in reasons):
+            self.notes.append(f"{kept} kept unverified: no tests")
+        return reasons
+
+    def _note(self, counts: Counter[str], problem: str | None) -> None:
         self.notes = [", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))]
         if problem:
             self.notes.append(
                 f"NOT walled off: {problem}; only time, memory and files were limited"
             )
-        if kept := sum(not test for test in tests) - sum(1 for i in reasons if not tests[i]):
-            self.notes.append(f"{kept} kept unverified: no tests")
-        return reasons
 
     def _without_tests(self, examples: Sequence[TextExample], tests: list[str]) -> dict[int, str]:
         missing = [index for index, test in enumerate(tests) if not test]
