@@ -1,4 +1,4 @@
-"""Calls a second against a local server: python bench/collect.py [--quick] [--json] [--peer-python NAME=PATH ...].
+"""Calls a second: python bench/collect.py [--quick] [--json] [--peer-python NAME=PATH ...].
 
 A server in its own process answers after 50 ± 20 ms (``latency_server.py``). It is asked by a bare
 client (aiohttp and nothing else: post, read, parse), by overproof's whole road (asker, budget,
@@ -36,11 +36,14 @@ from typing import Any
 import aiohttp
 
 from overproof.clients.openai_compatible import OpenAICompatibleTeacher
+from overproof.clients.secrets import redaction_of
 from overproof.clients.terms import check_terms
 from overproof.collect.asker import Asker
+from overproof.collect.garbage import rare_collections
 from overproof.config.load import parse_recipe
 from overproof.records.exchange import Message, Outcome, Parameters, Request
 from overproof.records.ledger import Ledger
+from overproof.records.redact import Redactor
 
 HERE = Path(__file__).resolve().parent
 IN_FLIGHT = (8, 32, 128)
@@ -48,6 +51,7 @@ SHARE = {8: 0.95, 32: 0.95, 128: 0.90}
 PROMPT = "a film that says what it means and means it. " * 12
 CPU_TARGET_S = 1.0
 MEAN_LATENCY_S = 0.05
+KEY_VARIABLE = "BENCH_COLLECT_KEY"  # a run has a key, and keeps it out of its ledger
 
 
 @dataclass
@@ -126,7 +130,10 @@ async def bare(url: str, numbers: range, in_flight: int) -> Run:
     """As little as a client can do."""
     clock = Clock()
     target = url + "/chat/completions"
-    headers = {"Content-Type": "application/json"}
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {os.environ[KEY_VARIABLE]}",
+    }
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
@@ -161,6 +168,7 @@ def recipe(url: str, in_flight: int) -> str:
         kind = "openai"
         model = "served-model"
         base_url = "{url}"
+        api_key_env = "{KEY_VARIABLE}"
         concurrency = {in_flight}
         [teacher.price]
         input = 0.15
@@ -176,7 +184,8 @@ async def ours(url: str, numbers: range, in_flight: int, home: Path) -> Run:
     said = parse_recipe(recipe(url, in_flight))
     path = home / f"ledger-{in_flight}-{numbers.start}.sqlite"
     clock = Clock()
-    with Ledger.open(path, write=True, queue_size=in_flight) as ledger:
+    redactor = Redactor(redaction_of(said.teacher))
+    with Ledger.open(path, write=True, queue_size=in_flight, redactor=redactor) as ledger:
         async with OpenAICompatibleTeacher(said.teacher) as teacher:
             asker = Asker(said, teacher, ledger, check_terms(said.teacher))
 
@@ -243,7 +252,8 @@ def measure(
                 if who == "bare":
                     runs[who].add(asyncio.run(bare(server.url, numbers, in_flight)))
                 else:
-                    runs[who].add(asyncio.run(ours(server.url, numbers, in_flight, home)))
+                    with rare_collections():  # as the commands do
+                        runs[who].add(asyncio.run(ours(server.url, numbers, in_flight, home)))
         whole = range(parts[0].start, parts[-1].stop)
         for name, python in peers.items():
             runs[name] = peer(name, python, server, whole, in_flight)
@@ -314,18 +324,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer calls: 640, 2,560 and 8,000")
+    parser.add_argument("--quick", action="store_true", help="fewer calls: 1,600, 4,800 and 12,000")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--only", type=int, choices=IN_FLIGHT, help="one number in flight alone")
     parser.add_argument(
         "--peer-python", action="append", default=[], metavar="NAME=PATH", help="see above"
     )
     options = parser.parse_args()
-    sizes = {8: 640, 32: 2560, 128: 8000} if options.quick else dict.fromkeys(IN_FLIGHT, 10_000)
+    sizes = {8: 1600, 32: 4800, 128: 12_000} if options.quick else dict.fromkeys(IN_FLIGHT, 10_000)
     if options.only:
         sizes = {options.only: sizes[options.only]}
     turns = {in_flight: parts_of(size, 4) for in_flight, size in sizes.items()}
     peers = dict(pair.split("=", 1) for pair in options.peer_python)
+    os.environ[KEY_VARIABLE] = "sk-bench-0123456789abcdefghijklmnop"
     with tempfile.TemporaryDirectory() as home:
         server = Server(Path(home))
         with contextlib.ExitStack() as stack:

@@ -204,8 +204,11 @@ def _run_gently(work: Coroutine[Any, Any, T]) -> T:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
         return await task
 
+    from overproof.collect.garbage import rare_collections
+
     try:
-        return asyncio.run(until_stopped())
+        with rare_collections():
+            return asyncio.run(until_stopped())
     except asyncio.CancelledError:
         if stopped:
             raise KeyboardInterrupt from None

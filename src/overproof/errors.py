@@ -55,9 +55,13 @@ class OverproofError(Exception):
         culprit: what is wrong, as the user knows it: a file with its line, a key, a URL.
         reason: why it cannot be used.
         way_out: what to do about it.
+
+    Attributes:
+        outcomes: answers by split and outcome, where a collection ended early.
     """
 
     exit_code = 2
+    outcomes: Mapping[str, Mapping[str, int]] = {}
 
     def __init__(self, culprit: str, reason: str, way_out: str = "") -> None:
         self.culprit = culprit

@@ -55,6 +55,12 @@ class Tape:
         self.told.append((reached, completion.uncertain_attempts))
         self.usage.append(completion.usage)
 
+    def pause(self) -> None:
+        """Nothing is held."""
+
+    async def resume(self) -> None:
+        """Nothing is held."""
+
 
 async def cuts_gzip(request: web.Request) -> web.StreamResponse:
     body = gzip.compress(json.dumps({"choices": ["x" * 500]}).encode())[:-20]

@@ -3,89 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from collecting import use
+from texting import ABLE, NAMES, chats, collected, last, recipe, says
 
-from overproof import api
 from overproof.clients.fake import FakeTeacher
 from overproof.clients.protocol import Capabilities
 from overproof.config.load import LoadedTextRecipe, load_any
 from overproof.errors import BudgetError, CapabilityError, ConfigError, RunError, TooManyFailedError
-from overproof.records.chat_dataset import TextManifest, read_chats
-from overproof.records.exchange import Completion, Outcome, Request, Usage
+from overproof.records.chat_dataset import read_chats
+from overproof.records.exchange import Completion, Outcome, Request
 from overproof.records.ledger import Ledger
-
-ABLE = Capabilities(structured=True, tools=True, seed=True)
-NAMES = [
-    "ada",
-    "bob",
-    "cleo",
-    "dina",
-    "egon",
-    "fritz",
-    "gus",
-    "hanna",
-    "ivo",
-    "jana",
-    "kurt",
-    "lou",
-]
-
-
-def recipe(directory: Path, rest: str = "", *, data: str = "", task: str = "",
-           rows: list[dict[str, Any]] | None = None) -> LoadedTextRecipe:  # fmt: skip
-    rows = rows or [{"text": f"Write a letter to {name * 3}, please."} for name in NAMES]
-    (directory / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (directory / "recipe.toml").write_text(
-        f"""\
-[run]
-name = "letters"
-dir = "run"
-[teacher]
-kind = "fake"
-model = "fake"
-concurrency = 4
-[data]
-file = "prompts.jsonl"
-{data}
-[task]
-kind = "text"
-max_tokens = 64
-{task}
-{rest}"""
-    )
-    loaded = load_any(directory)
-    assert isinstance(loaded, LoadedTextRecipe)
-    return loaded
-
-
-def says(text: str | Callable[[Request], str], **changes: Any) -> Callable[[Request], Completion]:
-    def answer(request: Request) -> Completion:
-        said = text if isinstance(text, str) else text(request)
-        return Completion(
-            outcome=Outcome.ANSWERED, text=said, usage=Usage(input_tokens=9, output_tokens=4)
-        ).model_copy(update=changes)
-
-    return answer
-
-
-def last(request: Request) -> str:
-    return request.messages[-1].content
-
-
-def collected(loaded: LoadedTextRecipe) -> TextManifest:
-    manifest = api.collect_text(loaded)
-    assert manifest is not None
-    return manifest
-
-
-def chats(loaded: LoadedTextRecipe, split: str = "train") -> list[dict[str, Any]]:
-    lines = (loaded.run_dir / "dataset" / f"{split}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def test_prompts_become_chats_and_nothing_is_asked_twice(
@@ -231,7 +161,7 @@ def test_the_reference_of_a_training_prompt_is_written_nowhere(
 
     references = pq.read_table(dataset / "references.parquet").to_pydict()
     assert set(references["item"]) == held
-    for path in dataset.iterdir():
+    for path in filter(Path.is_file, dataset.rglob("*")):
         if path.name != "references.parquet":
             assert b"secret-" not in path.read_bytes(), path.name
 

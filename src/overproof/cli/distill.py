@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,16 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["distill_command"]
 
 
-def distill_command(recipe: Path, json: bool, steps: Sequence[str]) -> None:
+def distill_command(loaded: LoadedRecipe, json: bool, steps: Sequence[str]) -> None:
     """Run the steps in order; the exit code is the certificate's where there is one."""
-    loaded = api.load_any(recipe) if tuple(steps) == ("collect",) else api.load(recipe)
-    from overproof.config.load import LoadedTextRecipe
-
-    if isinstance(loaded, LoadedTextRecipe):
-        from overproof.cli.collect_text import collect_text_command
-
-        collect_text_command(loaded, json)
-        return
     result: dict[str, object] = {"run": str(loaded.run_dir)}
     certificate = None
     if {"collect", "train"} <= set(steps):

@@ -30,17 +30,30 @@ def cost_command(
     as_json: JsonOption = False,
 ) -> None:
     """Calls, tokens, teacher time and money by teacher, model and outcome."""
+    from overproof.clients.pricing import Prices
+    from overproof.collect.budget import spent_before
+    from overproof.config.teacher import TeacherConfig
     from overproof.records.ledger import Ledger, ledger_path
     from overproof.records.ledger_costs import total_cost
 
     with Ledger.open(ledger_path(path)) as ledger:
         lines = ledger.costs()
+        # Every exchange says what it cost; a price is needed for none.
+        free = Prices(TeacherConfig(kind="fake", model="any"))
+        _, lost = spent_before(ledger.entries(), free)
     total = total_cost(lines)
     if as_json:
         rows = [line.model_dump(mode="json") for line in lines]
-        print(json.dumps({"lines": rows, "total": total.model_dump(mode="json")}))
+        killed = {"calls": lost.calls, "tokens": lost.tokens, "usd": lost.usd}
+        total_row = total.model_dump(mode="json")
+        print(json.dumps({"lines": rows, "total": total_row, "killed_at_most": killed}))
         return
     _print_costs(lines, total)
+    if lost.calls:
+        print(
+            f"and, by sessions that were killed, up to {lost.calls:,} calls, {lost.tokens:,} "
+            f"tokens and ${lost.usd:,.6f} more: nobody counted"
+        )
 
 
 def _print_costs(lines: list[CostLine], total: CostLine) -> None:

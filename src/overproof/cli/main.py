@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from overproof import __version__
-from overproof.errors import OverproofError, TooManyFailedError
+from overproof.errors import OverproofError
 
 __all__ = ["app", "main"]
 
@@ -83,9 +83,10 @@ def plan(
 @app.command()
 def distill(recipe: RecipeArgument, json: JsonOption = False) -> None:
     """Collect, train and certify; finishes what is missing and repeats nothing."""
+    from overproof import api
     from overproof.cli.distill import distill_command
 
-    distill_command(recipe, json, steps=("collect", "train", "certify"))
+    distill_command(api.load(recipe), json, steps=("collect", "train", "certify"))
 
 
 @app.command()
@@ -97,29 +98,38 @@ def collect(
     json: JsonOption = False,
 ) -> None:
     """Ask the teacher and freeze the dataset."""
+    from overproof import api
     from overproof.cli.collect_shard import collect_shard_command
+    from overproof.cli.collect_text import collect_text_command
     from overproof.cli.distill import distill_command
+    from overproof.config.load import LoadedTextRecipe
 
     if shard is not None:
         collect_shard_command(recipe, shard, json)
         return
-    distill_command(recipe, json, steps=("collect",))
+    loaded = api.load_any(recipe)
+    if isinstance(loaded, LoadedTextRecipe):
+        collect_text_command(loaded, json)
+    else:
+        distill_command(loaded, json, steps=("collect",))
 
 
 @app.command()
 def train(recipe: RecipeArgument, json: JsonOption = False) -> None:
     """Train the students on the frozen dataset."""
+    from overproof import api
     from overproof.cli.distill import distill_command
 
-    distill_command(recipe, json, steps=("train",))
+    distill_command(api.load(recipe), json, steps=("train",))
 
 
 @app.command()
 def certify(recipe: RecipeArgument, json: JsonOption = False) -> None:
     """Measure the students on the test pool and write the certificate."""
+    from overproof import api
     from overproof.cli.distill import distill_command
 
-    distill_command(recipe, json, steps=("certify",))
+    distill_command(api.load(recipe), json, steps=("certify",))
 
 
 def main() -> None:
@@ -156,7 +166,7 @@ def main() -> None:
 
 def _print_outcomes(error: OverproofError) -> None:
     """The table of what came, where so much failed that the run ends in an error."""
-    if isinstance(error, TooManyFailedError) and error.outcomes:
+    if error.outcomes:
         from rich.console import Console
 
         from overproof.cli.collect_text import print_outcomes

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from overproof.clients import secrets
-from overproof.clients.openai_rejections import advice
+from overproof.clients.openai_rejections import advice, is_moderated, is_used_up
 from overproof.clients.openai_wire import server_error
 from overproof.clients.retry import Attempt, is_retryable, may_be_billed, means_overload
 from overproof.config.teacher import TeacherConfig
@@ -68,6 +68,8 @@ class HttpSession:
             self._headers[header] = f"Bearer {secret}" if bearer else secret
         self._loopback = parts.hostname.startswith(LOOPBACK)
         self._session: aiohttp.ClientSession | None = None
+        # A question was answered with 200: the key is good, and what is refused is the question.
+        self._was_answered = False
 
     async def open(self) -> None:
         """Make the session; nothing is sent yet."""
@@ -112,7 +114,12 @@ class HttpSession:
         return path
 
     def rejected(self, status: int, raw: str, wait_s: float | None = None) -> Attempt:
-        """What a status other than 200 makes of an attempt."""
+        """What a status other than 200 makes of an attempt.
+
+        Ends the run where no other request will fare better: the key is refused (401), or a quota
+        is used up. 403 says either that of the key or that of one question; it is the question's
+        once another was answered, or where the body speaks of moderation.
+        """
         message, _ = server_error(self.mask(raw))
         way_out = advice(status, message, self._config.max_tokens_field)
         text = f"HTTP {status}: {message}" + (f"; {way_out}" if way_out else "")
@@ -122,7 +129,10 @@ class HttpSession:
             error=text,
             uncertain_attempts=int(may_be_billed(status)),
         )
-        if status in (401, 403):
+        if is_used_up(status, raw):
+            return Attempt(completion, fatal=self._used_up(status, message))
+        of_key = status == 403 and not self._was_answered and not is_moderated(raw)
+        if status == 401 or of_key:
             return Attempt(completion, fatal=self._key_refused(status, message))
         return Attempt(
             completion,
@@ -142,6 +152,14 @@ class HttpSession:
     def mask(self, text: str) -> str:
         """``text`` without secrets."""
         return self._secrets.text(text)
+
+    def _used_up(self, status: int, message: str) -> TeacherError:
+        return TeacherError(
+            self.shown,
+            f"the quota is used up ({status}): {message}",
+            "pay, raise the limit, or wait until it is renewed; then run the same command again: "
+            "every answer so far is kept",
+        )
 
     def _key_refused(self, status: int, message: str) -> SecretError:
         variable = self._config.api_key_env

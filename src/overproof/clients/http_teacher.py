@@ -179,11 +179,19 @@ class HttpTransport(HttpSession):
             self._policy,
             rng=self._rng,
             pacer=self.pacer,
-            sleep=self._sleep,
+            sleep=lambda seconds: self._rest(seconds, meter),
         )
         if nobody_answered:
             raise self.unreachable(completions[0].error or "no reason is known")
         return completions
+
+    async def _rest(self, seconds: float, meter: Meter | None) -> None:
+        """Wait before the next attempt, in nobody's way."""
+        if meter is not None:
+            meter.pause()
+        await self._sleep(seconds)
+        if meter is not None:
+            await meter.resume()
 
     async def request(
         self,
@@ -325,6 +333,7 @@ class HttpTransport(HttpSession):
                 if response.status != 200:
                     return self.rejected(response.status, raw, retry_after_s(response.headers))
                 completions = call.read(raw)
+            self._was_answered = True
         except WireError as error:
             return self._unreadable(error, raw, retry_after_s(response.headers))
         except StreamError as error:
@@ -363,15 +372,17 @@ class HttpTransport(HttpSession):
         return Reply(response.status, lowered, body)
 
     def _unreadable(self, error: WireError, raw: str | None, wait_s: float | None) -> Attempt:
-        """A body of status 200 that is no answer. Something was generated, and nobody counted."""
+        """A body of status 200 that is no answer. Something was generated, and nobody counted.
+
+        JSON of another shape is malformed; what is garbled or cut is retried, and fails at last.
+        """
         if raw is not None and error.is_json:
             _, status = server_error(raw)
             if status is not None:  # a gateway's 200 around somebody else's error
                 return self.rejected(status, raw, wait_s)
-        text = f"{error}; got: {shown(self.mask(raw))}" if raw is not None else str(error)
-        completion = Completion(
-            outcome=Outcome.MALFORMED, status=200, error=self.mask(text), uncertain_attempts=1
-        )
+        said = self.mask(f"{error}; got: {shown(self.mask(raw))}" if raw is not None else str(error))
+        outcome = Outcome.MALFORMED if error.is_json else Outcome.FAILED
+        completion = Completion(outcome=outcome, status=200, error=said, uncertain_attempts=1)
         return Attempt(completion, retry=not error.is_json)
 
     def _broken(self, found: Broken) -> Attempt:

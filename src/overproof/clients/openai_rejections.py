@@ -1,8 +1,25 @@
-"""What to do about a request that a server rejects for good: the way out beside its message."""
+"""What to do about a request that a server rejects for good: the way out beside its message.
+
+Also what a rejection is about, where its status alone does not tell: a quota that is used up says
+429 like a pace that is too fast, and a moderator says 403 like a key that is refused.
+"""
 
 from __future__ import annotations
 
-__all__ = ["advice"]
+import json
+import re
+from typing import Any
+
+__all__ = ["advice", "is_moderated", "is_used_up"]
+
+# Codes and types of errors, as OpenAI ("insufficient_quota"), its resellers and gateways have them.
+# A pace that is too fast ("rate_limit_exceeded") is none of them.
+_USED_UP = re.compile(
+    r"insufficient_(quota|balance|credits?|funds)"
+    r"|\w*(spend|spending|billing|credit)_?(hard_|soft_)?(limit|cap|budget)\w*"
+    r"|budget_exceeded|billing_not_active|billing_error"
+)
+_MODERATED = re.compile(r"content[ _-]?(policy|filter|management)|moderat|flagged")
 
 # Parameter names as servers quote them, and the line of the recipe that leaves them out. The
 # order matters: messages about max_tokens often name max_completion_tokens as well.
@@ -33,3 +50,35 @@ def advice(status: int, message: str, max_tokens_field: str) -> str:
     if "max_completion_tokens" in said:
         return 'set teacher.max_tokens_field = "max_tokens"'
     return ""
+
+
+def is_used_up(status: int, raw: str) -> bool:
+    """Whether an error body says that the money or the quota is gone, so that waiting is in vain.
+
+    Told by the error's code and type, never by its message.
+    """
+    error = _error(raw)
+    named = (error.get(key) for key in ("code", "type"))
+    return status in (400, 402, 403, 429) and any(
+        isinstance(name, str) and _USED_UP.fullmatch(name.casefold()) for name in named
+    )
+
+
+def is_moderated(raw: str) -> bool:
+    """Whether an error body says that what was asked is refused, and not who asks."""
+    error = _error(raw)
+    detail = error.get("metadata")
+    if isinstance(detail, dict) and "flagged_input" in detail:
+        return True
+    said = (error.get(key) for key in ("code", "type", "message"))
+    return any(isinstance(text, str) and _MODERATED.search(text.casefold()) for text in said)
+
+
+def _error(raw: str) -> dict[str, Any]:
+    """OpenAI's ``{"error": {...}}``, or the object itself where that is missing."""
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    error = answer.get("error", answer) if isinstance(answer, dict) else None
+    return error if isinstance(error, dict) else {}

@@ -137,7 +137,8 @@ def completions_of(raw: str, n: int, *, tools: bool = False) -> list[Completion]
     """Read the body of a 200 response to a call for ``n`` choices.
 
     The usage of the call stands with choice 0, and is zero with the others. Choices that are
-    missing or unreadable are ``MALFORMED``, the others are answers all the same.
+    unreadable are ``MALFORMED``, the others are answers all the same. A server that gives fewer
+    has its choices counted from 0.
 
     Args:
         raw: the body.
@@ -145,7 +146,7 @@ def completions_of(raw: str, n: int, *, tools: bool = False) -> list[Completion]
         tools: whether the request offered tools.
 
     Returns:
-        ``n`` completions, by number.
+        As many completions as the server delivered, but at most ``n``, by number.
 
     Raises:
         WireError: a body that is no chat completion, or whose usage cannot be read.
@@ -155,17 +156,13 @@ def completions_of(raw: str, n: int, *, tools: bool = False) -> list[Completion]
         usage = usage_of(answer.get("usage"))
     except ValueError as error:
         raise WireError(f"a well-formed chat completion ({error})", is_json=True) from None
-    listed = _by_number(choices)
     found = []
-    for number in range(n):
-        choice = listed.get(number)
-        if choice is None:
-            completion = _lost(f"expected {n} choices; the server gave {len(listed)}")
-        else:
-            try:
-                completion = completion_of_choice(answer, choice, tools)
-            except ValueError as error:
-                completion = _lost(f"expected a well-formed choice ({error})")
+    for number, choice in enumerate(_in_order(choices, n)):
+        try:
+            completion = completion_of_choice(answer, choice, tools)
+        except ValueError as error:
+            reason = f"expected a well-formed choice ({error})"
+            completion = Completion(outcome=Outcome.MALFORMED, error=reason)
         share = usage if number == 0 else Usage()
         found.append(completion.model_copy(update={"choice": number, "usage": share}))
     return found
@@ -182,18 +179,15 @@ def _choices(raw: str) -> tuple[dict[str, Any], list[Any]]:
     return answer, choices
 
 
-def _by_number(choices: list[Any]) -> dict[int, Any]:
-    """Choices by their ``index``; by their place where the indices do not tell them apart."""
+def _in_order(choices: list[Any], n: int) -> list[Any]:
+    """At most ``n`` choices by ``index``; by their place where that does not tell them apart."""
     numbered = {
         choice["index"]: choice
         for choice in choices
         if isinstance(choice, dict) and type(choice.get("index")) is int
     }
-    return numbered if len(numbered) == len(choices) else dict(enumerate(choices))
-
-
-def _lost(error: str) -> Completion:
-    return Completion(outcome=Outcome.MALFORMED, error=error)
+    told_apart = len(numbered) == len(choices)
+    return ([numbered[index] for index in sorted(numbered)] if told_apart else choices)[:n]
 
 
 def shown(raw: str) -> str:

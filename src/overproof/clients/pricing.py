@@ -11,7 +11,17 @@ from overproof.clients.price_list import ListedPrice, listed_price
 from overproof.config.teacher import PriceConfig, TeacherConfig
 from overproof.records.exchange import Record, Usage
 
-__all__ = ["HALF", "PriceOrigin", "age_of_price", "cost_usd", "host_of", "price_of", "priced"]
+__all__ = [
+    "HALF",
+    "PriceOrigin",
+    "Prices",
+    "age_of_price",
+    "cost_usd",
+    "host_of",
+    "is_known",
+    "price_of",
+    "priced",
+]
 
 PRICES_FILE = Path(__file__).with_name("prices.toml")
 HALF = 0.5
@@ -68,6 +78,39 @@ def priced(config: TeacherConfig) -> PriceOrigin:
 def price_of(config: TeacherConfig) -> PriceConfig:
     """The price of this teacher in US dollars a million tokens; see ``priced``."""
     return priced(config).price
+
+
+def is_known(price: PriceConfig) -> bool:
+    """Whether calls can be charged at that price."""
+    return price.input is not None and price.output is not None
+
+
+class Prices:
+    """Prices of the models that requests of one recipe name: the teacher's, and a judge's.
+
+    ``[teacher.price]`` is the price of ``teacher.model`` alone. Another model asked at the same
+    host costs what the lists say. What runs here is one model, whatever it calls itself.
+
+    Args:
+        config: the teacher.
+
+    Raises:
+        ConfigError: a list of prices cannot be read.
+    """
+
+    def __init__(self, config: TeacherConfig) -> None:
+        self.teacher = price_of(config)
+        self._config = config
+        self._found = {config.model: self.teacher}
+
+    def of(self, model: str) -> PriceConfig:
+        """The price of a request that names ``model``."""
+        if self._config.kind in _FREE:
+            return self.teacher
+        if model not in self._found:
+            other = {"model": model, "price": PriceConfig()}
+            self._found[model] = price_of(self._config.model_copy(update=other))
+        return self._found[model]
 
 
 def age_of_price(origin: PriceOrigin, today: date) -> str:

@@ -51,6 +51,12 @@ class Meter(Protocol):
         reservation, marked uncertain.
         """
 
+    def pause(self) -> None:
+        """The request waits to be tried again: what it holds may be used by others."""
+
+    async def resume(self) -> None:
+        """The wait is over."""
+
 
 class Teacher(Protocol):
     """A teacher that answers requests. Used as an async context manager.

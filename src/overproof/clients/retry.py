@@ -1,7 +1,8 @@
 """Retrying: what is worth another attempt, and how long to wait before it.
 
 Exponential backoff with full jitter; ``Retry-After`` (RFC 9110, section 10.2.3) is honoured in
-both of its forms and holds back every request to the same teacher, not only the one refused.
+both of its forms and holds back every request to the same teacher, not only the one refused. The
+retry itself comes after that time and a backoff.
 """
 
 from __future__ import annotations
@@ -146,10 +147,12 @@ async def with_retries(
             raise result.fatal
         if not result.retry or number >= policy.max_attempts:
             break
-        if result.wait_s is None:
-            await sleep(policy.backoff_s(number, rng))
-        elif result.wait_s <= policy.longest_wait_s:
-            pacer.hold(result.wait_s)
+        wait_s = result.wait_s or 0.0
+        if wait_s <= policy.longest_wait_s:
+            pacer.hold(wait_s)
+            # Jitter on top: a server that says 0 is not hammered, and one that said the same to
+            # all is not asked by all at once.
+            await sleep(wait_s + policy.backoff_s(number, rng))
         else:
             raise TeacherError(
                 "the teacher",

@@ -48,7 +48,7 @@ class ChatStream:
         return any(news)
 
     def finish(self) -> list[Completion]:
-        """The choices, by number.
+        """The choices that came, by number.
 
         Raises:
             WireError: the stream ended without its end marker, or a choice without its reason to

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import cast
 
-from overproof.clients.pricing import cost_usd
 from overproof.clients.protocol import DrawsMany, Teacher
 from overproof.clients.terms import TermsVerdict
+from overproof.collect.bookkeeping import Bookkeeper, checked
 from overproof.collect.budget import Budget
 from overproof.collect.filters.protocol import Check
 from overproof.collect.meter import RequestMeter
-from overproof.collect.spending import uncertain_usd
+from overproof.collect.progress import Progress
 from overproof.config.running import BaseRecipe
 from overproof.errors import LedgerError, TooManyFailedError
 from overproof.records.exchange import Completion, Exchange, Outcome, Request
@@ -27,24 +24,6 @@ __all__ = ["Asker", "Progress"]
 FAILURES_BEFORE_GIVING_UP = 20
 DRAIN_S = 15.0
 GIVEN_UP = "the run was stopped before the answer came; ask again"
-
-
-@dataclass
-class Progress:
-    """Live figures of a collection. ``cost_usd`` is ``None`` once a price is unknown.
-
-    ``draining`` counts the answers that are waited for before everything is closed. ``status`` is
-    what the teacher says of itself, such as where its batches stand.
-    """
-
-    total: int = 0
-    done: int = 0
-    calls: int = 0
-    cached: int = 0
-    cost_usd: float | None = 0.0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    draining: int = 0
-    status: tuple[str, ...] = ()
 
 
 class Asker:
@@ -81,7 +60,7 @@ class Asker:
         self._recipe = recipe
         self._teacher = teacher
         self._ledger = ledger
-        self._verdict = verdict
+        self._books = Bookkeeper(teacher.name, self.budget, verdict)
         self._changed = changed or (lambda _: None)
         self._places = asyncio.Semaphore(recipe.teacher.width)
         # Who waits for the answer to each request in flight: each for itself, so that one who is
@@ -89,6 +68,8 @@ class Asker:
         self._in_flight: dict[str, list[asyncio.Future[Completion]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._malformed = ledger.tally(Outcome.MALFORMED)
+        self._sent = 0
+        self._closing = False
 
     async def ask(self, request: Request, check: Check | None = None) -> Completion:
         """The completion of ``request``; identical requests in flight are sent once.
@@ -109,7 +90,7 @@ class Asker:
                     self.progress.cached += 1
                     return known
                 self._start([request], check)
-            completion = _checked(await self._answer(request.key), check)
+            completion = checked(await self._answer(request.key), check)
             if completion.outcome is not Outcome.MALFORMED or self._is_final(request.key):
                 return completion
 
@@ -150,11 +131,12 @@ class Asker:
 
         A batch is not waited for: it goes on at the provider and is picked up by the next run.
         """
+        self._closing = True
         loop = asyncio.get_running_loop()
         until = loop.time() + (0.0 if self._teacher.capabilities.batch else seconds)
         try:
             while self._tasks and (left := until - loop.time()) > 0:
-                self.progress.draining = len(self._in_flight)
+                self.progress.draining = self._sent
                 with contextlib.suppress(Exception):  # it may be why everything ends
                     self._changed(self.progress)
                 await asyncio.wait(
@@ -166,6 +148,9 @@ class Asker:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+            # One that is cancelled before its first step lets go of nothing.
+            self._release(dict(self._in_flight), asyncio.CancelledError())
+            self._tasks.clear()
             # A lease that cannot be given back counts as spent.
             with contextlib.suppress(LedgerError):
                 self.budget.close()
@@ -182,7 +167,7 @@ class Asker:
             rows = self._ledger.recorded(request.key)
             found = [row.exchange.completion for row in rows if row.exchange is not None]
             return next((one for one in reversed(found) if one.outcome is Outcome.MALFORMED), None)
-        completion = _checked(known.completion, check)
+        completion = checked(known.completion, check)
         if completion.outcome is not Outcome.MALFORMED:
             return completion
         lonely = self._recipe.teacher.kind == "ledger"
@@ -202,35 +187,56 @@ class Asker:
         """Send requests, several as the choices of one call."""
         waiting: dict[str, list[asyncio.Future[Completion]]] = {one.key: [] for one in requests}
         self._in_flight |= waiting
-        task = asyncio.create_task(self._send(requests, check))
+        task = asyncio.create_task(self._carry(requests, check, waiting))
         self._tasks.add(task)
 
-        def landed(task: asyncio.Task[None]) -> None:
+    async def _carry(
+        self,
+        requests: Sequence[Request],
+        check: Check | None,
+        waiting: dict[str, list[asyncio.Future[Completion]]],
+    ) -> None:
+        """Send requests, and hand whatever goes wrong to those who wait."""
+        try:
+            await self._send(requests, check)
+        except BaseException as error:
+            self._release(waiting, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
             self._tasks.discard(task)
-            error = None if task.cancelled() else task.exception()
-            for key, answers in waiting.items():
-                if self._in_flight.get(key) is not answers:
-                    continue  # it has landed before, and may be asked again by now
-                del self._in_flight[key]
-                for answer in answers:
-                    if answer.done():
-                        continue
-                    if error is None:
-                        answer.cancel()
-                    else:
-                        answer.set_exception(error)
 
-        task.add_done_callback(landed)
+    def _release(
+        self, waiting: dict[str, list[asyncio.Future[Completion]]], error: BaseException
+    ) -> None:
+        """Let go of requests that came to no answer."""
+        for key, answers in waiting.items():
+            if self._in_flight.get(key) is not answers:
+                continue  # it has landed before, and may be asked again by now
+            del self._in_flight[key]
+            for answer in answers:
+                if answer.done():
+                    continue
+                if isinstance(error, Exception):
+                    answer.set_exception(error)
+                else:
+                    answer.cancel()
 
     async def _send(self, requests: Sequence[Request], check: Check | None) -> None:
         """Ask the teacher, record what it says, and hand it to whoever waits."""
         first, teacher = requests[0], self._teacher
-        meter = RequestMeter(self.budget, first, len(requests))
-        async with self._places:
+        await self._places.acquire()
+        meter = RequestMeter(self.budget, first, len(requests), self._places)
+        try:
+            if self._closing:  # nothing more is sent, nor paid for
+                raise asyncio.CancelledError
             for request in requests:
                 self.budget.take_over(request.key)
             await meter.reserve()
             self.progress.calls += 1
+            self._sent += 1
             try:
                 if len(requests) == 1:
                     completions = [await teacher.complete(first, meter)]
@@ -243,8 +249,12 @@ class Asker:
             except Exception as error:
                 await self._lose(requests, meter, str(error))
                 raise
+            finally:
+                self._sent -= 1
             meter.close(completions[0])
             await self._record(requests, completions, check)
+        finally:
+            meter.leave()
 
     async def _record(
         self, requests: Sequence[Request], completions: Sequence[Completion], check: Check | None
@@ -257,11 +267,11 @@ class Asker:
                 # One token was all that was asked for; ``finish_reason`` still says "length".
                 completion = completion.model_copy(update={"outcome": Outcome.ANSWERED})
             try:
-                completion = _checked(completion, check)
+                completion = checked(completion, check)
             except Exception:  # an answer is paid for, whatever becomes of its check
-                await self._ledger.append(self._exchange(request, completion))
+                await self._ledger.append(self._books.exchange(request, completion))
                 raise
-            exchange = self._exchange(request, completion)
+            exchange = self._books.exchange(request, completion)
             # What fails its check is the task's own affair; the rest is the teacher's.
             failed = answered.outcome in (Outcome.FAILED, Outcome.MALFORMED)
             commits.append((exchange, failed, await self._ledger.put(exchange)))
@@ -291,61 +301,15 @@ class Asker:
         uncertain = max(meter.uncertain, 0 if meter.was_asked else 1)
         # A second interrupt closes everything at once, the ledger perhaps first.
         with contextlib.suppress(LedgerError):
-            for exchange in self._lost(requests, meter.reached, uncertain, GIVEN_UP):
+            for exchange in self._books.lost(requests, meter.reached, uncertain, GIVEN_UP):
                 self._ledger.submit(exchange)
 
     async def _lose(self, requests: Sequence[Request], meter: RequestMeter, error: str) -> None:
         """Record requests whose attempts ended in an error that ends the run."""
         meter.close(None)
         if meter.reached:
-            for exchange in self._lost(requests, meter.reached, meter.uncertain, error):
+            for exchange in self._books.lost(requests, meter.reached, meter.uncertain, error):
                 await self._ledger.append(exchange)
-
-    def _lost(
-        self, requests: Sequence[Request], reached: int, uncertain: int, error: str
-    ) -> list[Exchange]:
-        return [
-            self._exchange(
-                request,
-                Completion(
-                    outcome=Outcome.FAILED,
-                    error=error,
-                    attempts=max(reached, 1),
-                    uncertain_attempts=uncertain,
-                    choice=choice,
-                ),
-            )
-            for choice, request in enumerate(requests)
-        ]
-
-    def _exchange(self, request: Request, completion: Completion) -> Exchange:
-        budget = self.budget
-        return Exchange(
-            request=request,
-            completion=completion,
-            teacher=self._teacher.name,
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            cost_usd=self._cost(completion),
-            uncertain_usd=uncertain_usd(
-                budget.price,
-                request,
-                completion.uncertain_attempts,
-                completion.choice,
-                batch=budget.batch,
-            ),
-            licence=self._verdict.licence,
-            terms=self._verdict.terms,
-        )
-
-    def _cost(self, completion: Completion) -> float | None:
-        """US dollars for what was counted, ``None`` where it is not known what that is worth."""
-        if completion.usage is None and completion.outcome in (Outcome.FAILED, Outcome.MALFORMED):
-            if not completion.uncertain_attempts and completion.outcome is Outcome.FAILED:
-                return 0.0  # refused, and not billed
-            price = self.budget.price
-            unknown = price.input is None or price.output is None
-            return None if unknown or not completion.uncertain_attempts else 0.0
-        return cost_usd(self.budget.price, completion.usage, batch=completion.batch is not None)
 
     def _count(self, exchange: Exchange) -> None:
         progress = self.progress
@@ -367,21 +331,5 @@ class Asker:
                 f"{len(self.failures)} requests failed, more than budget.max_failed allows; "
                 f"the last one: {self.failures[-1][1]}",
                 "mend the cause and run the same command again: every answer so far is kept",
+                {"so far": {str(name): n for name, n in self.progress.outcomes.items()}},
             )
-
-
-def _checked(completion: Completion, check: Check | None) -> Completion:
-    """The completion, malformed where ``check`` says why."""
-    if check is None or completion.outcome is not Outcome.ANSWERED:
-        return completion
-    reason = check(completion)
-    if reason is None:
-        return completion
-    uncounted = int(completion.usage is None)
-    return completion.model_copy(
-        update={
-            "outcome": Outcome.MALFORMED,
-            "error": reason,
-            "uncertain_attempts": completion.uncertain_attempts + uncounted,
-        }
-    )

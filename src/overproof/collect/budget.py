@@ -15,10 +15,11 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
 
-from overproof.clients.pricing import cost_usd, price_of
+from overproof.clients.pricing import Prices, cost_usd, is_known
 from overproof.collect.spending import NOTHING, Spending, most_of, spent_on, worst_case_usd
+from overproof.config.filters import Judge
 from overproof.config.running import BaseRecipe
-from overproof.config.teacher import PriceConfig
+from overproof.config.text_recipe import TextRecipe
 from overproof.errors import BudgetError
 from overproof.records.exchange import Request, Usage
 from overproof.records.ledger import Ledger
@@ -50,7 +51,8 @@ class Budget:
         ledger: Ledger,
         under_way: Mapping[str, Usage] | None = None,
     ) -> None:
-        self.price = price_of(recipe.teacher)
+        self.prices = Prices(recipe.teacher)
+        self._models = _models_of(recipe)
         self.batch = recipe.teacher.batch
         self._caps = recipe.budget
         self._block = recipe.teacher.width
@@ -69,7 +71,7 @@ class Budget:
         self.lost = NOTHING
         if self.is_capped:
             ledger.flush()
-            self.spent, self.lost = spent_before(ledger.entries(), self.price)
+            self.spent, self.lost = spent_before(ledger.entries(), self.prices)
             self.spent += self.lost
         self._under_way = self._charged(under_way or {})
         self._before = self.spent
@@ -77,20 +79,20 @@ class Budget:
     @property
     def problem(self) -> BudgetError | None:
         """Why the cap on money cannot be kept, ``None`` where it can or there is none."""
-        cap = self._caps.max_cost_usd
-        if cap is None or None not in (self.price.input, self.price.output):
-            return None
-        return BudgetError(
-            f"budget.max_cost_usd = {cap:g}",
-            "cannot be kept: the teacher's price is unknown",
-            "state input and output in [teacher.price], or remove the cap",
-        )
+        found = (self._unpriced(model) for model in self._models)
+        return next((problem for problem in found if problem is not None), None)
 
     def most(self, request: Request, choices: int = 1) -> Spending:
-        """The most that one attempt can spend; nothing is looked at where there is no cap."""
+        """The most that one attempt can spend; nothing is looked at where there is no cap.
+
+        Raises:
+            BudgetError: the cap on money cannot be kept for that model.
+        """
         if not self.is_capped:
             return NOTHING
-        return most_of(self.price, request, choices, batch=self.batch)
+        if (problem := self._unpriced(request.model)) is not None:
+            raise problem
+        return most_of(self.prices.of(request.model), request, choices, batch=self.batch)
 
     async def reserve(self, most: Spending) -> None:
         """Reserve what one attempt can spend; wait while others hold what it needs.
@@ -101,8 +103,8 @@ class Budget:
         """
         if not self.is_capped:
             return
-        if self.problem is not None:
-            raise self.problem
+        if (problem := self.problem) is not None:
+            raise problem
         while (cap := self._passed_by(most)) is not None:
             # What others reserved fills the cap; what they really spend may not.
             if not self._open or cap == "max_calls":
@@ -148,6 +150,21 @@ class Budget:
             self.spent -= most
             self._before -= most
 
+    def _unpriced(self, model: str) -> BudgetError | None:
+        """Why the cap on money cannot be kept for a model."""
+        cap = self._caps.max_cost_usd
+        if cap is None or is_known(self.prices.of(model)):
+            return None
+        if model == self._models[0] or self.prices.of(model) is self.prices.teacher:
+            whose, way_out = "the teacher's price", "state input and output in [teacher.price]"
+        else:
+            # [teacher.price] is the teacher's alone.
+            whose = f"the price of {model} at the teacher's address"
+            way_out = "put it into ~/.config/overproof/prices.toml, let the teacher judge"
+        culprit = f"budget.max_cost_usd = {cap:g}"
+        reason = f"cannot be kept: {whose} is unknown"
+        return BudgetError(culprit, reason, f"{way_out}, or remove the cap")
+
     def _charged(self, under_way: Mapping[str, Usage]) -> dict[str, Spending]:
         """Charge what is under way, unless the ledger has it by now."""
         if not self.is_capped:
@@ -155,7 +172,11 @@ class Budget:
         found = {}
         for key, usage in under_way.items():
             if self._ledger.lookup(key) is None:
-                usd = cost_usd(self.price, usage, batch=self.batch) or 0.0
+                # Which model it was is not written down: as if it were the dearest.
+                usd = max(
+                    cost_usd(self.prices.of(model), usage, batch=self.batch) or 0.0
+                    for model in self._models
+                )
                 found[key] = Spending(1, usage.input_tokens + usage.output_tokens, usd)
                 self.spent += found[key]
         return found
@@ -221,19 +242,21 @@ class Budget:
         return BudgetError(f"budget.{cap} = {limit:g}", reason, AGAIN)
 
 
-def spent_before(entries: Iterable[Entry], price: PriceConfig) -> tuple[Spending, Spending]:
+def spent_before(entries: Iterable[Entry], prices: Prices) -> tuple[Spending, Spending]:
     """What the sessions so far spent by their records, and what killed ones may have beyond it.
 
     Args:
         entries: rows of the ledger in the order in which they were written.
-        price: of the teacher.
+        prices: of the teacher and of whoever else is asked at its address.
     """
     spent, lost = NOTHING, NOTHING
     lease = ""
     left = NOTHING  # of what the open lease granted
     for entry in entries:
         if entry.exchange is not None and entry.exchange.source == "collected":
-            cost = spent_on(price, entry.exchange)
+            price = prices.of(entry.exchange.request.model)
+            # A teacher of before may be in no list; nothing of it counts as free.
+            cost = spent_on(price if is_known(price) else prices.teacher, entry.exchange)
             spent += cost
             left -= cost
         note = entry.content or {}
@@ -247,6 +270,13 @@ def spent_before(entries: Iterable[Entry], price: PriceConfig) -> tuple[Spending
         else:
             left += Spending(note["calls"], note["tokens"], note["usd"])
     return spent, lost + (left.at_least_nothing() if lease else NOTHING)
+
+
+def _models_of(recipe: BaseRecipe) -> list[str]:
+    """Models that will be asked: the teacher's first, then those of judges."""
+    filters = recipe.filters if isinstance(recipe, TextRecipe) else ()
+    judges = [one.model for one in filters if isinstance(one, Judge) and one.model is not None]
+    return [recipe.teacher.model, *judges]
 
 
 def _least(one: Spending, other: Spending) -> Spending:

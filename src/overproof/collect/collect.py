@@ -12,7 +12,7 @@ from overproof.collect.canaries import Canaries
 from overproof.collect.freeze import Answers, Facts, freeze, write_failed
 from overproof.collect.from_ledger import LedgerQuestioner, imported_terms
 from overproof.collect.inputs import InputItem
-from overproof.collect.running import begun, freeze_recipe, in_parallel
+from overproof.collect.running import begun, failures_told, freeze_recipe, in_parallel
 from overproof.collect.session import Pools, Session, open_ledger, open_session, read_pools
 from overproof.collect.shards import Shard
 from overproof.collect.signal import LabelAnswer
@@ -62,7 +62,8 @@ async def collect(loaded: LoadedRecipe, changed: Changed | None = None) -> Datas
         else:
             async with open_session(loaded, ledger, pools, changed) as session:
                 freeze_recipe(loaded, ledger)
-                answers, drift = await _ask_all(session, changed)
+                async with failures_told(session.asker, ledger, paths.failed):
+                    answers, drift = await _ask_all(session, changed)
                 facts = _facts(session, answers, drift)
     write_failed(paths.failed, pools.splits, answers)
     _check_failures(loaded, answers)
@@ -97,7 +98,8 @@ async def collect_shard(loaded: LoadedRecipe, shard: Shard, changed: Changed | N
         pools = read_pools(part, ledger)
         async with open_session(part, ledger, pools, changed) as session:
             freeze_recipe(part, ledger)
-            answers, _ = await _ask_all(session, changed, shard)
+            async with failures_told(session.asker, ledger, paths.failed):
+                answers, _ = await _ask_all(session, changed, shard)
     write_failed(paths.failed, _asked_of(pools.splits, answers), answers)
     _check_failures(part, answers)
 
@@ -136,7 +138,7 @@ async def _ask_all(
             changed(progress)
         await canaries.maybe(progress.calls)
 
-    width = session.recipe.teacher.width
+    width = session.recipe.teacher.workers
     # The prompts of the second asking begin differently: apart, each pass keeps the prefix cache.
     answers = Answers(
         first=await _ask_each(questioner, first, width, done),

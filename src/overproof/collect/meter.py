@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from overproof.clients.pricing import cost_usd
 from overproof.collect.budget import Budget
 from overproof.collect.spending import NOTHING, Spending
@@ -20,13 +22,24 @@ class RequestMeter:
         budget: where attempts are charged.
         request: what is asked.
         choices: how many answers the call draws.
+        places: where the request has taken a place, which it lets go of while it waits to be
+            tried again.
     """
 
-    def __init__(self, budget: Budget, request: Request, choices: int = 1) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        request: Request,
+        choices: int = 1,
+        places: asyncio.Semaphore | None = None,
+    ) -> None:
+        self._places = places
+        self._has_place = places is not None
         self.reached = 0
         self.uncertain = 0
         self.was_asked = False
         self._budget = budget
+        self._price = budget.prices.of(request.model)
         self._most = budget.most(request, choices)
         self._ahead = False
         self._reserved = 0
@@ -56,6 +69,22 @@ class RequestMeter:
             self._reserved -= 1
             self._budget.settle(self._most, self._spent(completion) if reached else NOTHING)
 
+    def pause(self) -> None:
+        """See ``Meter``."""
+        self.leave()
+
+    async def resume(self) -> None:
+        """See ``Meter``."""
+        if self._places is not None:
+            await self._places.acquire()
+            self._has_place = True
+
+    def leave(self) -> None:
+        """Let go of the place, if there is one."""
+        if self._places is not None and self._has_place:
+            self._has_place = False
+            self._places.release()
+
     def close(self, completion: Completion | None) -> None:
         """Settle what the teacher never told of: by its answer, else as never sent.
 
@@ -76,7 +105,7 @@ class RequestMeter:
             return NOTHING
         usage = completion.usage
         if usage is not None:
-            usd = cost_usd(self._budget.price, usage, batch=completion.batch is not None)
+            usd = cost_usd(self._price, usage, batch=completion.batch is not None)
             tokens = usage.input_tokens + usage.output_tokens
             return Spending(1, tokens, self._most.usd if usd is None else usd)
         if completion.outcome is Outcome.FAILED and not completion.uncertain_attempts:

@@ -13,7 +13,7 @@ from overproof.collect.filters.build import Dropped, build, decontaminator, run_
 from overproof.collect.filters.protocol import Filter, FilterTools
 from overproof.collect.filters.sandbox import isolation_problem
 from overproof.collect.from_ledger import imported_terms
-from overproof.collect.running import begun, freeze_recipe, in_parallel
+from overproof.collect.running import begun, failures_told, freeze_recipe, in_parallel
 from overproof.collect.session import open_ledger, open_teacher
 from overproof.collect.shards import Shard
 from overproof.collect.status import telling
@@ -231,7 +231,8 @@ async def _collected(
         asked = imported_examples(session.ledger.exchanges(), work)
         drift = None
     else:
-        asked, drift = await _ask_all(session, work, changed, shard)
+        async with failures_told(session.asker, session.ledger, RunPaths(loaded.run_dir).failed):
+            asked, drift = await _ask_all(session, work, changed, shard)
     if shard is not None:
         return None
     paths = RunPaths(loaded.run_dir)
@@ -292,7 +293,8 @@ async def _ask_all(
             changed(progress)
         await canaries.maybe(progress.calls)
 
-    await in_parallel(range(len(work)), one, min(session.width, max(1, len(work))))
+    workers = session.loaded.recipe.teacher.workers
+    await in_parallel(range(len(work)), one, min(workers, max(1, len(work))))
     drift = await canaries.finish()
     return [example for number in range(len(work)) for example in answers[number]], drift
 

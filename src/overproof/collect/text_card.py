@@ -14,20 +14,25 @@ __all__ = ["dataset_card", "dataset_info"]
 SPLITS = ("train", "tune", "test")
 
 
-def dataset_info(manifest: TextManifest) -> str:
+def dataset_info(recipe: TextRecipe, manifest: TextManifest) -> str:
     """``dataset_info.json``: how LLaMA-Factory reads the JSONL files."""
     tags = {
         "role_tag": "role",
         "content_tag": "content",
         "user_tag": "user",
         "assistant_tag": "assistant",
+        "observation_tag": "tool",
+        "function_tag": "function_call",
         "system_tag": "system",
     }
+    columns = {"messages": "messages"}
+    if recipe.task.tools:
+        columns["tools"] = "tools"
     entries = {
         f"overproof_{split}": {
             "file_name": f"{split}.jsonl",
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages"},
+            "formatting": "openai",
+            "columns": columns,
             "tags": tags,
         }
         for split in SPLITS
@@ -46,7 +51,7 @@ def dataset_card(recipe: TextRecipe, manifest: TextManifest) -> str:
         _outcomes(manifest),
         _filters(manifest),
         _reports(manifest),
-        _loading(manifest),
+        _loading(recipe, manifest),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -65,14 +70,13 @@ def _head(recipe: TextRecipe, manifest: TextManifest) -> str:
         "- distillation",
         *(["- synthetic"] if _synthetic(manifest) else []),
         "configs:",
-        "- config_name: default",
-        "  data_files:",
     ]
-    for split in splits:
-        lines += [f"  - split: {_split_name(split)}", f"    path: {split}.parquet"]
-    lines += ["- config_name: chat", "  data_files:"]
-    for split in splits:
-        lines += [f"  - split: {_split_name(split)}", f"    path: {split}.jsonl"]
+    # The library takes configurations of the same words for the same data, and caches them.
+    digest = content_hash(manifest.files)
+    for config, folder in (("default", ""), ("chat", "chat/")):
+        lines += [f"- config_name: {config}", f"  description: {digest}", "  data_files:"]
+        for split in splits:
+            lines += [f"  - split: {_split_name(split)}", f"    path: {folder}{split}.parquet"]
     return "\n".join([*lines, "---", ""])
 
 
@@ -166,24 +170,30 @@ def _reports(manifest: TextManifest) -> str:
     return "\n".join(lines)
 
 
-def _loading(manifest: TextManifest) -> str:
-    digest = content_hash(manifest.files)
-    return "\n".join(
-        [
-            "## Loading it\n",
-            "```python",
-            "from datasets import load_dataset",
-            'load_dataset("DIRECTORY", "chat")     # messages alone: TRL, axolotl',
-            'load_dataset("DIRECTORY")             # with outcome, origin, teacher and terms',
-            "```",
-            "",
-            "`train.jsonl` is in OpenAI's fine-tuning format; `dataset_info.json` registers the "
-            "files with LLaMA-Factory.",
-            "",
-            f"Hash of all files: `{digest}`; each file's own is in `manifest.json`.",
+def _loading(recipe: TextRecipe, manifest: TextManifest) -> str:
+    lines = [
+        "## Loading it\n",
+        "```python",
+        "from datasets import load_dataset",
+        'load_dataset("DIRECTORY", "chat")     # messages alone: TRL, axolotl',
+        'load_dataset("DIRECTORY")             # every outcome, with origin, teacher and terms',
+        "```",
+        "",
+        "`train.jsonl` is in OpenAI's fine-tuning format; `dataset_info.json` registers the "
+        "files with LLaMA-Factory.",
+        "",
+    ]
+    if recipe.task.tools:
+        lines += [
+            "A call's `arguments` are JSON text, as OpenAI wants them, and so is the column "
+            "`tools`, for Arrow wants one type a column. Chat templates that render "
+            "`arguments | tojson` without looking (Llama 3, some Qwen) need objects: pass "
+            "`json.loads` of them to `apply_chat_template`.",
             "",
         ]
-    )
+    digest = content_hash(manifest.files)
+    lines += [f"Hash of all files: `{digest}`; each file's own is in `manifest.json`.", ""]
+    return "\n".join(lines)
 
 
 def _plain(value: object) -> str:

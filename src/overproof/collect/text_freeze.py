@@ -107,7 +107,7 @@ def freeze_text(loaded: LoadedTextRecipe, rows: TextRows, facts: TextFacts) -> T
     )
     manifest = manifest.model_copy(update={"files": _hashes(partial)})
     write_atomically(partial / "README.md", dataset_card(recipe, manifest))
-    write_atomically(partial / "dataset_info.json", dataset_info(manifest))
+    write_atomically(partial / "dataset_info.json", dataset_info(recipe, manifest))
     write_text_manifest(partial, manifest)
     shutil.rmtree(paths.dataset, ignore_errors=True)
     partial.replace(paths.dataset)
@@ -115,8 +115,8 @@ def freeze_text(loaded: LoadedTextRecipe, rows: TextRows, facts: TextFacts) -> T
 
 
 def _hashes(directory: Path) -> dict[str, str]:
-    files = sorted([*directory.glob("*.parquet"), *directory.glob("*.jsonl")])
-    return {path.name: file_sha256(path) for path in files}
+    files = sorted([*directory.rglob("*.parquet"), *directory.glob("*.jsonl")])
+    return {path.relative_to(directory).as_posix(): file_sha256(path) for path in files}
 
 
 def write_text_failures(path: Path, examples: Sequence[TextExample]) -> None:

@@ -185,6 +185,11 @@ class TeacherConfig(Section):
         return self
 
     @property
+    def workers(self) -> int:
+        """Inputs worked on at a time: enough to fill every slot while others wait to be retried."""
+        return self.batch_size if self.batch else max(64, 16 * self.concurrency)
+
+    @property
     def width(self) -> int:
-        """Inputs worked on at a time: enough to keep every slot, or a batch, filled."""
+        """Requests sent but not committed at a time, or a batch."""
         return self.batch_size if self.batch else 2 * self.concurrency

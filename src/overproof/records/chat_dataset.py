@@ -3,7 +3,8 @@
 Layout, under ``RUN/dataset/``::
 
     train.jsonl  tune.jsonl  test.jsonl          {"messages": […], "tools": […]} a line, answers
-    train.parquet  tune.parquet  test.parquet    the same chats with where each came from
+    chat/train.parquet  …                        the same as Parquet
+    train.parquet  tune.parquet  test.parquet    every outcome, with where each came from
     references.parquet                           known right answers of tune and test, if there are
     dropped.jsonl                                what filters dropped, by which and why
     README.md                                    the dataset card
@@ -176,6 +177,10 @@ def write_chats(
     rows = [_row(example, tools) for example in examples]
     table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, *_FACTS]))
     pq.write_table(table, directory / f"{split}.parquet")
+    (directory / "chat").mkdir(exist_ok=True)
+    answered = [row for row in rows if row["outcome"] == Outcome.ANSWERED.value]
+    chats = pa.Table.from_pylist(answered, schema=pa.schema(fields))
+    pq.write_table(chats, directory / "chat" / f"{split}.parquet")
 
 
 def _row(example: TextExample, tools: Sequence[Tool]) -> dict[str, Any]:

@@ -263,9 +263,13 @@ class Ledger(LedgerReader):
         return self._writer
 
     def _sealed(self, exchange: Exchange) -> Sealed:
-        clean = self.redacted(exchange)
-        hidden = clean is not exchange and clean.request != exchange.request
         try:
+            if exchange.completion.logprobs is None:  # nor can a secret be spread over tokens
+                sealed = seal_exchange(exchange)
+                if self._redactor.is_clean(sealed.body):
+                    return sealed
+            clean = self.redacted(exchange)
+            hidden = clean is not exchange and clean.request != exchange.request
             return seal_exchange(clean, exchange.request.key if hidden else None)
         except (ValueError, TypeError) as error:
             raise self._unwritable(error) from error

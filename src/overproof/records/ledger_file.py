@@ -67,7 +67,7 @@ MIGRATE = (
 NAMES = ("seq", "kind", "body", "body_hash", "prev_hash", "hash", *COLUMNS, "chain", "link")
 PLACES = ", ".join("?" * len(NAMES))
 INSERT = f"INSERT INTO record ({', '.join(NAMES)}) VALUES ({PLACES})"  # noqa: S608 - constants
-MOST_AT_ONCE = 32
+AT_ONCE = (32, 16, 8, 4, 3, 2, 1)  # rows a statement: few enough to be kept compiled
 # A message of SQLite that quotes damaged bytes cannot even be decoded.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeError)
 FULL = {sqlite3.SQLITE_FULL}
@@ -275,17 +275,24 @@ def row_values(sealed: Sealed, head: Head) -> tuple[tuple[Any, ...], Head]:
 
 
 def insert_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows of ``row_values``, many in one statement.
+    """Insert rows of ``row_values`` and commit them: all, or none where it raises.
 
-    Python's lock is let go of and fought for once a statement: with a statement a row, a writer
-    thread beside a busy event loop waits for it, and makes it wait, as often as it has rows.
+    Many go in one statement. Python's lock is let go of and fought for at every statement: with one
+    a row, a writer thread beside a busy event loop waits for it, and makes it wait, as often as it
+    has rows. A lone statement is a transaction by itself.
     """
-    start = 0
-    while start < len(rows):
-        size = min(MOST_AT_ONCE, 1 << ((len(rows) - start).bit_length() - 1))
-        values = [value for row in rows[start : start + size] for value in row]
-        connection.execute(f"{INSERT}{f', ({PLACES})' * (size - 1)}", values)
-        start += size
+    parts, at = [], 0
+    while at < len(rows):
+        size = next(size for size in AT_ONCE if size <= len(rows) - at)
+        parts.append(rows[at : at + size])
+        at += size
+    if len(parts) > 1:
+        connection.execute("BEGIN IMMEDIATE")
+    for part in parts:
+        values = [value for row in part for value in row]
+        connection.execute(f"{INSERT}{f', ({PLACES})' * (len(part) - 1)}", values)
+    if len(parts) > 1:
+        connection.execute("COMMIT")
 
 
 def has_chains(connection: sqlite3.Connection) -> bool:

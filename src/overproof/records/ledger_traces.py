@@ -37,10 +37,11 @@ def texts_of(rows: Iterable[Entry], run: Path) -> list[str]:
     keys = {row.key for row in rows if row.key}
     found = [said for row in rows if (said := _last_user_message(row))]
     found += [
-        row["text"]
+        said
         for file in _tables(run)
         for row in _table(file)
         if keys.intersection(row.get("request_keys") or ())
+        for said in _asked(row)
     ]
     return list(dict.fromkeys(text.strip() for text in found if text.strip()))
 
@@ -71,7 +72,7 @@ def files_holding(run: Path, texts: list[str]) -> list[str]:
     found = [
         file
         for file in _tables(run)
-        if any(p.search(str(v)) for row in _table(file) for v in row.values() for p in patterns)
+        if any(p.search(v) for row in _table(file) for v in _strings(row) for p in patterns)
     ]
     forms = {form for text in texts for form in _forms(text)}
     others = [f for f in run.rglob("*") if f.suffix in TEXT_FILES and f.is_file()]
@@ -82,6 +83,13 @@ def files_holding(run: Path, texts: list[str]) -> list[str]:
         ):
             found.append(file)
     return sorted(file.relative_to(run).as_posix() for file in found)
+
+
+def _asked(row: dict[str, Any]) -> list[str]:
+    """The input of a dataset's row: a text, or what the user says in a chat."""
+    if "text" in row:
+        return [row["text"]]
+    return [m["content"] for m in row.get("messages") or () if m["role"] == "user"]
 
 
 def _last_user_message(row: Entry) -> str | None:
@@ -122,14 +130,15 @@ def _forms(text: str) -> set[str]:
 
 
 def _tables(run: Path) -> list[Path]:
-    return sorted(RunPaths(run).dataset.glob("*.parquet"))
+    return sorted(RunPaths(run).dataset.rglob("*.parquet"))
 
 
 def _table(file: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(file)
-    wanted = [name for name in ("text", "request_keys") if name in table.column_names]
+    columns = ("text", "messages", "request_keys")
+    wanted = [name for name in columns if name in table.column_names]
     rows: list[dict[str, Any]] = table.select(wanted).to_pylist()
     return rows
 

@@ -248,9 +248,7 @@ class Writer:
                 values, head = row_values(job.sealed, head)
                 rows.append(values)
                 seqs.append(head.seq)
-        self._connection.execute("BEGIN IMMEDIATE")
         insert_rows(self._connection, rows)
-        self._connection.execute("COMMIT")
         self._head = head
         return list(seqs)
 

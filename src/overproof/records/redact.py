@@ -48,6 +48,7 @@ class Redactor:
             for form in _forms(value):
                 forms.setdefault(form, name)
         self._names = forms
+        self._written = [form.encode("utf-8", "backslashreplace") for form in forms]
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
@@ -77,8 +78,20 @@ class Redactor:
         if self._pattern is None:
             return exchange
         completion = self._completion(exchange.completion)
+        if completion is exchange.completion and self._writes_none(exchange):
+            return exchange
         whole = exchange.model_copy(update={"completion": completion}).model_dump(mode="json")
         return Exchange.model_validate(self.value(whole))
+
+    def is_clean(self, body: bytes) -> bool:
+        """Whether no form of a secret stands in JSON, in one piece."""
+        return not any(form in body for form in self._written)
+
+    def _writes_none(self, exchange: Exchange) -> bool:
+        try:
+            return self.is_clean(exchange.model_dump_json().encode())
+        except ValueError:  # half a surrogate pair: go the long way
+            return False
 
     def _completion(self, completion: Completion) -> Completion:
         tokens = completion.logprobs
@@ -102,6 +115,8 @@ class Redactor:
             else token.model_copy(update={"data": None, "top": ()})
             for token in spelled
         ]
+        if all(new is old for new, old in zip(cleaned, tokens, strict=True)):
+            return completion
         return completion.model_copy(update={"logprobs": tuple(cleaned)})
 
     def _in_bytes(self, token: TokenLogprob) -> bool:
