@@ -62,6 +62,7 @@ class Run:
     seconds: float = 0.0
     cpu_s: float = 0.0
     first_second: list[int] = field(default_factory=list)
+    why: str = ""
 
     @property
     def rate(self) -> float:
@@ -214,7 +215,7 @@ def peer(name: str, python: str, server: Server, numbers: range, in_flight: int)
         prompts, out = Path(home) / "prompts.json", Path(home) / "answers.json"
         prompts.write_text(json.dumps([f"Review {number}: {PROMPT}" for number in numbers]))
         before = os.times()
-        subprocess.run(
+        ended = subprocess.run(
             [
                 python,
                 str(HERE / "peers" / f"{name}.py"),
@@ -224,11 +225,15 @@ def peer(name: str, python: str, server: Server, numbers: range, in_flight: int)
                 str(in_flight),
                 home,
             ],
-            check=True,
             capture_output=True,
+            text=True,
+            check=False,
             timeout=1800,
         )
         after = os.times()
+        if ended.returncode != 0:
+            said = ended.stderr.strip().splitlines() or ["it says nothing"]
+            return Run(why=f"it ended with: {' '.join(said[-3:])[:200]}")
         answers = json.loads(out.read_text())
     told = server.told("/stats")
     cpu_s = after.children_user + after.children_system
@@ -265,12 +270,7 @@ def rows_of(found: dict[int, dict[str, Run]], names: list[str]) -> list[dict[str
     for in_flight, runs in found.items():
         one, other = runs["ours"], runs["bare"]
         share = SHARE[in_flight]
-        beside = {
-            name: {"name": name, "value": round(runs[name].rate, 1), "unit": "1/s"}
-            if name in runs
-            else {"name": name, "value": None, "why": f"run with --peer-python {name}=PATH"}
-            for name in names
-        }
+        beside = {name: column(name, runs.get(name)) for name in names}
         bare_column = {"name": "bare client", "value": round(other.rate, 1), "unit": "1/s"}
         where = f"at {in_flight} in flight"
         rows += [
@@ -288,6 +288,15 @@ def rows_of(found: dict[int, dict[str, Run]], names: list[str]) -> list[dict[str
                         "value": round(other.rate * MEAN_LATENCY_S / in_flight, 3)}]),
         ]  # fmt: skip
     return rows
+
+
+def column(name: str, run: Run | None) -> dict[str, Any]:
+    """A peer's calls a second, or why there are none."""
+    if run is None:
+        return {"name": name, "value": None, "why": f"run with --peer-python {name}=PATH"}
+    if run.why:
+        return {"name": name, "value": None, "why": run.why}
+    return {"name": name, "value": round(run.rate, 1), "unit": "1/s"}
 
 
 def row(
@@ -352,7 +361,7 @@ def main() -> None:
     print(f"server: {1e6 * told['cpu_s'] / max(told['calls'], 1):.0f} µs of CPU a call")
     for item in rows:
         met = {True: "met", False: "MISSED", None: ""}[item["met"]]
-        beside = "; ".join(f"{p['name']} {p['value']}" for p in item["peer"] or [])
+        beside = "; ".join(f"{p['name']} {p['value'] or p['why']}" for p in item["peer"] or [])
         target = "" if item["target"] is None else f"target {item['target']:,}"
         print(
             f"{item['metric']:<66} {item['value']:>9,} {item['unit']:<4} {target} {met}  {beside}"

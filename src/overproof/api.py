@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -113,7 +113,8 @@ def plan(loaded: LoadedRecipe, probe: int = 6, ask: int = 0) -> Plan:
     """The verdict before spending; see ``overproof.collect.plan.plan``."""
     from overproof.collect.plan import plan as make_plan
 
-    made = _run_gently(make_plan(loaded, probe, ask=ask))
+    with _located(loaded):
+        made = _run_gently(make_plan(loaded, probe, ask=ask))
     try:
         check_bases(loaded)
     except OverproofError as error:
@@ -125,7 +126,8 @@ def plan_text(loaded: LoadedTextRecipe, probe: int = 6, ask: int = 0) -> TextPla
     """The verdict before spending, for a text task; see ``overproof.collect.text_plan``."""
     from overproof.collect.text_plan import plan_text as make_plan
 
-    return _run_gently(make_plan(loaded, probe, ask=ask))
+    with _located(loaded):
+        return _run_gently(make_plan(loaded, probe, ask=ask))
 
 
 def check_bases(loaded: LoadedRecipe) -> None:
@@ -147,7 +149,8 @@ def collect(
     """Ask the teacher and freeze the dataset; see ``overproof.collect.collect.collect``."""
     from overproof.collect.collect import collect as run
 
-    return _run_gently(run(loaded, changed))
+    with _located(loaded):
+        return _run_gently(run(loaded, changed))
 
 
 def collect_text(
@@ -158,7 +161,8 @@ def collect_text(
     """Ask the teacher and freeze a dataset of chats; see ``overproof.collect.text``."""
     from overproof.collect.text import collect_text as run
 
-    return _run_gently(run(loaded, changed, shard))
+    with _located(loaded):
+        return _run_gently(run(loaded, changed, shard))
 
 
 def collect_shard(
@@ -177,8 +181,23 @@ def collect_shard(
     if isinstance(loaded, LoadedTextRecipe):
         collect_text(loaded, changed, shard)
     else:
-        _run_gently(run(loaded, shard, changed))
+        with _located(loaded):
+            _run_gently(run(loaded, shard, changed))
     return shard.directory(loaded.run_dir)
+
+
+@contextlib.contextmanager
+def _located(loaded: LoadedRecipe | LoadedTextRecipe) -> Iterator[None]:
+    """Name the recipe's line in a mistake that shows only when the recipe is used."""
+    from overproof.config.mistakes import located
+
+    try:
+        yield
+    except ConfigError as error:
+        better = located(error, loaded.path)
+        if better is error:
+            raise
+        raise better from error
 
 
 def _run_gently(work: Coroutine[Any, Any, T]) -> T:

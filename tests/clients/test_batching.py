@@ -58,6 +58,7 @@ async def test_answers_come_from_one_batch(world: World) -> None:
     assert teacher.farewell() is None
 
 
+@pytest.mark.slow
 async def test_five_thousand_requests_in_a_batch(world: World) -> None:
     async with world.teacher(batch_size=5000) as teacher:
         answers = await asyncio.gather(*(teacher.complete(question(i)) for i in range(5000)))

@@ -243,3 +243,18 @@ async def test_other_requests_are_retried_unless_they_must_not_be_done_twice(
             await transport.request("POST", "/b", json={})
     finally:
         await transport.close()
+
+
+async def test_a_body_that_stays_garbled_has_failed_and_other_json_is_malformed(
+    fake_server: Any, wire: Any, clock: Any
+) -> None:
+    async with teacher(fake_server.url, clock) as client:
+        fake_server.default = wire.says(200, '{"choices": [{"mess')
+        garbled = await client.complete(ask())
+        fake_server.default = wire.says(200, {"choices": []})
+        other = await client.complete(ask())
+    assert (garbled.outcome, garbled.attempts, garbled.uncertain_attempts) == ("failed", 3, 3)
+    assert (garbled.status, other.status) == (200, 200)
+    assert "expected a JSON chat completion; got: '{" in str(garbled.error)
+    assert (other.outcome, other.attempts, other.uncertain_attempts) == ("malformed", 1, 1)
+    assert len(fake_server.requests) == 4

@@ -203,10 +203,56 @@ def test_pinned_models_keep_their_licence() -> None:
         ("DeepSeek-R1-Distill-Llama-8B", "llama-3.1-to-3.3"),
         ("google/gemma-3-27b-it", "gemma"),
         ("gemma-2b", "gemma"),
+        ("accounts/fireworks/models/llama-v3-70b-instruct", "llama-3"),
+        ("accounts/fireworks/models/llama-v3p1-405b-instruct", "llama-3.1-to-3.3"),
+        ("accounts/fireworks/models/llama-v3p3-70b-instruct", "llama-3.1-to-3.3"),
+        ("llama-v2-13b-chat", "llama-2"),
+        ("Qwen/Qwen2.5-72B-Instruct", "qwen-2024"),
+        ("qwen/qwen-2.5-72b-instruct", "qwen-2024"),
+        ("accounts/fireworks/models/qwen2p5-72b-instruct", "qwen-2024"),
+        ("Qwen/Qwen2.5-VL-72B-Instruct", "qwen-2024"),
+        ("qwen2.5:72b", "qwen-2024"),
+        ("Qwen2.5-3B-Instruct", "qwen-research"),
+        ("Qwen/Qwen2.5-Coder-3B-Instruct-GGUF", "qwen-research"),
+        ("qwen2.5:3b", "qwen-research"),
+        ("Qwen2-72B-Instruct", "tongyi-qianwen"),
+        ("Qwen/Qwen1.5-14B-Chat", "tongyi-qianwen"),
+        ("Qwen-7B-Chat", "tongyi-qianwen"),
     ],
 )
 def test_names_of_weights(name: str, entry: str) -> None:
     assert [found.name for found in of_model_name(name, weights=True)] == [entry]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen2.5-7B-Instruct",
+        "Qwen2.5-7B-Instruct-3bit",
+        "Qwen2.5-32B",
+        "Qwen3-30B-A3B",
+        "qwen2.5:14b",
+    ],
+)
+def test_names_of_weights_that_are_free(name: str) -> None:
+    assert of_model_name(name, weights=True) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", "anthropic-api"),
+        ("apac.anthropic.claude-3-haiku-20240307-v1:0", "anthropic-api"),
+        ("bedrock/global.anthropic.claude-haiku-4-5", "anthropic-api"),
+        ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.anthropic.claude-3", "anthropic-api"),
+        ("ft:gpt-4o-mini-2024-07-18:org::id", "openai-api"),
+        ("FT:GPT-3.5-turbo:org", "openai-api"),
+    ],
+)
+def test_a_profile_or_a_tuned_model_is_still_the_providers(name: str, entry: str) -> None:
+    assert [found.name for found in of_model_name(name, weights=False)] == [entry]
+    with pytest.raises(TermsError):
+        check_terms(api("gateway.example", name, ALLOWED))
 
 
 def test_a_name_of_an_api_says_nothing_of_weights() -> None:

@@ -13,6 +13,9 @@ from overproof.config.teacher import TeacherConfig
 from overproof.errors import BudgetError, ConfigError, MissingExtraError, ModelError, TeacherError
 from overproof.records.exchange import Completion, Message, Outcome, Parameters, Request, Tool
 
+# Seconds of torch.
+pytestmark = pytest.mark.slow
+
 TEXTS = ["Hi", "The sky is blue and the sea is too", "ab", "Blåbær, 青い: was ist das? " * 4]
 
 

@@ -144,3 +144,34 @@ async def test_what_is_fatal_is_raised_at_once(clock: Any) -> None:
             pacer=Pacer(now=clock.now),
             sleep=clock.sleep,
         )
+
+
+async def test_a_server_that_says_to_wait_for_nothing_is_not_hammered(clock: Any) -> None:
+    pacer = Pacer(now=clock.now)
+    now = Attempt(FAILED, retry=True, wait_s=0.0)
+    policy = RetryPolicy(max_attempts=6, base_s=1.0)
+    await with_retries(
+        attempts(*[now] * 6), policy, rng=random.Random(1), pacer=pacer, sleep=clock.sleep
+    )
+    rng = random.Random(1)
+    assert clock.slept == [policy.backoff_s(number, rng) for number in range(1, 6)]
+    assert clock.seconds > 1.0
+
+
+async def test_after_a_pause_retries_do_not_start_together(clock: Any) -> None:
+    pacer = Pacer(now=clock.now)
+    ends = []
+    for seed in range(8):
+        again = [Attempt(FAILED, retry=True, wait_s=7.0), Attempt(ANSWERED)]
+        slept = len(clock.slept)
+        await with_retries(
+            attempts(*again),
+            RetryPolicy(),
+            rng=random.Random(seed),
+            pacer=pacer,
+            sleep=clock.sleep,
+        )
+        [waited] = clock.slept[slept:]
+        ends.append(waited)
+    assert min(ends) >= 7.0
+    assert len(set(ends)) == 8

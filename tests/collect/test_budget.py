@@ -276,6 +276,19 @@ async def test_requests_under_way_are_charged_until_they_are_asked_for(ledger: L
         await budget.reserve(budget.most(request(8)))
 
 
+async def test_what_a_killed_session_had_under_way_is_charged_once(ledger: Ledger) -> None:
+    caps = "[budget]\nmax_calls = 6"
+    ledger.note(LEASE, {"lease": "killed", "calls": 5, "tokens": 170, "usd": 0.0})
+    most = Usage(input_tokens=30, output_tokens=4)
+    budget = Budget(recipe(caps), ledger, {request(n).key: most for n in range(4)})
+    # Five were leased, four of them are known to be at the provider: one more may have been sent.
+    assert (budget.spent.calls, budget.lost.calls) == (5, 1)
+    for n in range(4):
+        budget.take_over(request(n).key)
+        await budget.reserve(budget.most(request(n)))
+    assert budget.spent.calls == 5
+
+
 async def test_a_teacher_that_tells_of_no_attempt_is_charged_by_its_answers(
     ledger: Ledger,
 ) -> None:

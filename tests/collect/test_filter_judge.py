@@ -88,6 +88,11 @@ async def test_a_judge_that_loves_the_first_place_gives_no_verdict() -> None:
     assert {why.partition(":")[0] for why in dropped.values()} == {"inconsistent"}
     assert any("prefers one of two equal answers in 20 of 20" in note for note in kept.notes)
     assert any("THE JUDGE TELLS NOTHING" in note for note in kept.notes)
+    # What such a judge lets pass has no verdict.
+    ties = make("judge", ask=answered_by(lambda _: says("[[TIE]]")), on_unjudged="drop")
+    assert set((await ties.drops(MANY)).values()) == {"unjudged: the judge tells nothing"}
+    lenient = make("judge", ask=answered_by(lambda _: says("[[TIE]]")), on_unjudged="keep")
+    assert await lenient.drops(MANY) == {}
 
 
 @pytest.mark.parametrize("answer", ["[[TIE]]", "[[B]] no, [[TIE]]"])
@@ -150,6 +155,25 @@ async def test_the_best_sample_of_each_prompt() -> None:
     assert "1 kept unjudged: nothing to compare them with" in judge.notes
     one = await make("judge", against="samples", keep=["win"], ask=answered_by(just)).drops(rows_)
     assert [rows_[i].sample for i in range(len(rows_)) if i not in one] == [4, 0, 0, 0]
+
+
+@pytest.mark.parametrize("prompts", [12, 3])
+@pytest.mark.parametrize("answer", ["no verdict", ""])
+async def test_samples_of_equal_text_do_not_pass_a_dead_judge(prompts: int, answer: str) -> None:
+    """Equal answers tie without being asked about, which is no sign of life of the judge."""
+    ask = answered_by(lambda _: says(answer))
+    equal = [example(f"prompt {n}", f"fits {n} 5", s) for n in range(prompts) for s in range(2)]
+    strict = make("judge", against="samples", ask=ask, on_unjudged="drop")
+    assert len(await strict.drops(equal)) == 2 * prompts
+    assert any("THE JUDGE TELLS NOTHING" in note for note in strict.notes)
+    with pytest.raises(TeacherError, match="tells nothing"):
+        await make("judge", against="samples", ask=ask).drops(equal)
+    # Those that judging would have been needed for take their equals along.
+    mixed = [example("prompt 0", f"fits 0 {v}", s) for s, v in enumerate((5, 5, 7))]
+    dropped = await make("judge", against="samples", ask=ask, on_unjudged="drop").drops(mixed)
+    assert len(dropped) == 3
+    alive = make("judge", against="samples", ask=answered_by(just), on_unjudged="drop")
+    assert await alive.drops(equal) == {}
 
 
 async def test_what_cannot_be_judged_is_said() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from overproof.config.load import LoadedRecipe, load_recipe, parse_recipe
+from overproof.config.teacher import TermsConfig
 from overproof.errors import ConfigError
 
 RECIPE = """\
@@ -102,3 +104,22 @@ def test_examples_need_gold_and_a_pool() -> None:
         parse_recipe(text)
     with pytest.raises(ConfigError, match=r"data\.gold"):
         parse_recipe(text.replace('gold = "label"\n', ""))
+
+
+def test_a_mistake_that_shows_in_use_names_its_line(tmp_path: Path) -> None:
+    from overproof.config.mistakes import located
+
+    path = tmp_path / "recipe.toml"
+    path.write_text("[run]\nname = 'x'\n[task]\nprompt = '{{ nothing'\n")
+    found = located(ConfigError("task.prompt: line 1", "is no template", "mend it"), path)
+    assert found.culprit == f"{path}:4: task.prompt: line 1"
+    assert found.way_out == "mend it"
+    other = ConfigError("schema.json", "is not JSON")
+    assert located(other, path) is other
+
+
+@pytest.mark.parametrize("attestation", ["", "   ", "\t\n"])
+def test_an_attestation_says_something(attestation: str) -> None:
+    with pytest.raises(ValidationError, match="say which right you hold"):
+        TermsConfig(training="attested", attestation=attestation)
+    assert TermsConfig(training="attested", attestation=" mine ").attestation == " mine "

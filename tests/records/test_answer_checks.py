@@ -11,6 +11,7 @@ from overproof.records.answer_checks import (
     check_schema,
     schema_problem,
     tool_call_problem,
+    tool_name_problem,
     unfenced,
 )
 from overproof.records.exchange import Tool, ToolCall
@@ -152,3 +153,18 @@ def test_calls(calls: list[ToolCall], choice: str | None, problem: str | None) -
     found = tool_call_problem(calls, TOOLS, choice)
     assert (found is None) == (problem is None)
     assert (problem or "") in (found or "")
+
+
+@pytest.mark.parametrize("name", ["a", "get_weather", "get-weather-2", "A" * 64])
+def test_names_of_tools_that_providers_take(name: str) -> None:
+    assert tool_name_problem(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A" * 65, "get weather", "wetter.heute", "größe", "a\n", "x" * 999]
+)
+def test_names_of_tools_that_they_refuse(name: str) -> None:
+    problem = tool_name_problem(name)
+    assert problem is not None
+    assert "1 to 64 letters, digits, '_' and '-'" in problem
+    assert len(problem) < 400

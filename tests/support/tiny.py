@@ -71,7 +71,7 @@ def write_tiny_encoder(directory: Path, words: Sequence[str] = WORDS) -> Path:
     from tokenizers.processors import TemplateProcessing
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    from overproof.train.quiet import quiet_transformers
+    from overproof.clients.quiet import quiet_transformers
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = {word: i for i, word in enumerate([*special, *words])}

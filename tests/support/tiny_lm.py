@@ -20,7 +20,7 @@ def write_tiny_lm(directory: Path, *, template: str | None = TEMPLATE, context: 
     from tokenizers.models import BPE
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from overproof.train.quiet import quiet_transformers
+    from overproof.clients.quiet import quiet_transformers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merged = ["th", "he", "Ġa", "Ġb"]  # of two characters each

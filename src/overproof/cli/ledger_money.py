@@ -159,7 +159,7 @@ def _print_provenance(found: Provenance) -> None:
         for note in found.attestations
     ]
     said += [f"terms read in version {version}" for version in found.terms_versions]
-    for sentence in [*said, *found.notes]:
+    for sentence in dict.fromkeys([*said, *found.notes]):
         console.print(_safe(sentence), highlight=False)
 
 

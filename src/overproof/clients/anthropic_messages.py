@@ -9,12 +9,13 @@ from typing import Self
 
 from overproof.clients.anthropic_stream import MessageStream
 from overproof.clients.anthropic_wire import body_of, completion_of
+from overproof.clients.body_keys import ANTHROPIC_KEYS, check_body
 from overproof.clients.http_teacher import HttpTransport
 from overproof.clients.pacing import Now, Sleep
 from overproof.clients.protocol import Capabilities, Meter
 from overproof.clients.retry import RetryPolicy
 from overproof.config.teacher import TeacherConfig
-from overproof.errors import ConfigError, SecretError
+from overproof.errors import SecretError
 from overproof.records.exchange import Completion, Outcome, Request
 
 __all__ = ["BASE_URL", "VERSION", "AnthropicTeacher", "anthropic_transport"]
@@ -83,12 +84,7 @@ class AnthropicTeacher:
         now: Now = time.monotonic,
         seed: int = 0,
     ) -> None:
-        if config.body.get("stream"):
-            raise ConfigError(
-                "teacher.body.stream",
-                "changes the shape of the answer",
-                "set teacher.stream = true instead",
-            )
+        check_body(config.body, ANTHROPIC_KEYS)
         self._transport = anthropic_transport(
             config, policy=policy, sleep=sleep, now=now, seed=seed
         )

@@ -281,7 +281,8 @@ class HttpTransport(HttpSession):
         try:
             while True:
                 async with self.limiter:
-                    entry = await self.pacer.turn(call.tokens)
+                    pacer = self.pacer
+                    entry = None if pacer.is_free else await pacer.turn(call.tokens)
                     # Looked at inside the place: the server may have asked for a pause meanwhile.
                     if not self.pacer.held_s:
                         started, sent = self._now(), True
@@ -372,15 +373,14 @@ class HttpTransport(HttpSession):
         return Reply(response.status, lowered, body)
 
     def _unreadable(self, error: WireError, raw: str | None, wait_s: float | None) -> Attempt:
-        """A body of status 200 that is no answer. Something was generated, and nobody counted.
-
-        JSON of another shape is malformed; what is garbled or cut is retried, and fails at last.
-        """
+        """A body of status 200 that is no answer. Something was generated, and nobody counted."""
         if raw is not None and error.is_json:
             _, status = server_error(raw)
             if status is not None:  # a gateway's 200 around somebody else's error
                 return self.rejected(status, raw, wait_s)
-        said = self.mask(f"{error}; got: {shown(self.mask(raw))}" if raw is not None else str(error))
+        got = "" if raw is None else f"; got: {shown(self.mask(raw))}"
+        said = self.mask(f"{error}{got}")
+        # What is garbled or cut is retried here, and came to no answer where that does not help.
         outcome = Outcome.MALFORMED if error.is_json else Outcome.FAILED
         completion = Completion(outcome=outcome, status=200, error=said, uncertain_attempts=1)
         return Attempt(completion, retry=not error.is_json)

@@ -7,14 +7,14 @@ Gurevych, *Sentence-BERT*, EMNLP 2019). Shapes: N texts, T tokens, D width.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from overproof.clients.quiet import quiet_transformers
 from overproof.clients.registry import resolve
 from overproof.errors import MissingExtraError, ModelError
 
@@ -51,7 +51,7 @@ class Embedder:
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
             self._device = torch.device(chosen)
-            with _no_progress_bar():
+            with quiet_transformers():
                 module, loading = AutoModel.from_pretrained(
                     directory, local_files_only=True, dtype=torch.float32, output_loading_info=True
                 )
@@ -97,22 +97,6 @@ class Embedder:
                 unit_bd = torch.nn.functional.normalize(mean_bd, dim=-1)
             rows[chunk] = unit_bd.cpu().numpy()
         return rows
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing over the terminal, and leave its setting as it was."""
-    from transformers.utils import logging
-
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _max_length(directory: Path) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from overproof.clients import hub, registry
 from overproof.clients.local_chat import Chat
+from overproof.clients.quiet import quiet_transformers
 from overproof.config.teacher import TeacherConfig
 from overproof.errors import ConfigError, MissingExtraError, ModelError
 
@@ -126,7 +124,7 @@ def load(source: Source, config: TeacherConfig) -> LocalModel:
     files = {"revision": source.revision, "gguf_file": source.file}
     shared = {name: value for name, value in files.items() if value is not None}
     try:
-        with _quiet():
+        with quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.place, **shared)
             module, loading = transformers.AutoModelForCausalLM.from_pretrained(
                 source.place,
@@ -207,22 +205,3 @@ def _unreadable(source: Source, error: Exception) -> ModelError:
             f"run: overproof models pull {source.place}; offline, name a local directory",
         )
     return ModelError(f"{source.name} ({source.place})", f"cannot be loaded: {reason}", WAY_OUT)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing over the terminal, and leave its settings as they were."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-    from transformers.utils import logging
-
-    shown, level, bar = logging.is_progress_bar_enabled(), logging.get_verbosity(), reader.tqdm
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    reader.tqdm = partial(bar, disable=True)  # it asks nobody whether to draw
-    try:
-        yield
-    finally:
-        reader.tqdm = bar
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

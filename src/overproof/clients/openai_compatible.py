@@ -11,6 +11,8 @@ from typing import Any, Self
 import aiohttp
 
 from overproof.clients import llama_server, vllm_server
+from overproof.clients.body_keys import OPENAI_KEYS, check_body
+from overproof.clients.choices import ask_singly
 from overproof.clients.http_answers import broken
 from overproof.clients.http_teacher import HttpTransport, StreamReader
 from overproof.clients.openai_wire import (
@@ -25,8 +27,8 @@ from overproof.clients.protocol import Capabilities, Meter
 from overproof.clients.retry import RetryPolicy
 from overproof.clients.stream import ChatStream
 from overproof.config.recipe import TeacherConfig
-from overproof.errors import ConfigError, SecretError, TeacherUnreachableError
-from overproof.records.exchange import Completion, Request, Usage
+from overproof.errors import SecretError, TeacherUnreachableError
+from overproof.records.exchange import Completion, Outcome, Request
 
 __all__ = ["OpenAICompatibleTeacher"]
 
@@ -59,14 +61,7 @@ class OpenAICompatibleTeacher:
         now: Now = time.monotonic,
         seed: int = 0,
     ) -> None:
-        ways_out = {"stream": "set teacher.stream = true", "n": "set teacher.choices"}
-        for key, way_out in ways_out.items():
-            if config.body.get(key):
-                raise ConfigError(
-                    f"teacher.body.{key}",
-                    "changes the shape of the answer",
-                    f"leave it out; {way_out} instead",
-                )
+        check_body(config.body, OPENAI_KEYS)
         self.transport = HttpTransport(
             config, headers=headers, policy=policy, sleep=sleep, now=now, seed=seed
         )
@@ -144,18 +139,22 @@ class OpenAICompatibleTeacher:
     ) -> list[Completion]:
         """Answer requests that differ in ``sample`` alone, in one call of ``n`` choices.
 
-        Where the call as a whole fails, so does each of them, by the same error.
+        Where the call as a whole fails, so does each of them, by the same error. Choices that the
+        server does not deliver are asked for singly, each in a call of its own, and so is
+        everything from then on: ``capabilities.choices`` is 1 for the rest of the session.
 
         Raises:
-            ValueError: more requests than ``capabilities.choices``.
+            ValueError: more requests than ``capabilities.choices`` ever was.
             SecretError, BudgetError, TeacherUnreachableError, TeacherError: as ``complete``.
         """
         n = len(requests)
         most = self._capabilities.choices
-        if n > most:
+        if n > self._config.choices:
             raise ValueError(f"{n} requests for a call of at most {most} choices")
         if n == 1:
             return [await self.complete(requests[0], meter)]
+        if n > most:  # made up before it was known
+            return await ask_singly(requests, self.complete, meter)
         first = requests[0]
         tools = bool(first.parameters.tools)
         found = await self.transport.ask_many(
@@ -166,13 +165,13 @@ class OpenAICompatibleTeacher:
             tokens=self.transport.most_tokens(first, n),
             stream=self._stream(first, n),
         )
-        if len(found) < n:
-            rest = {"usage": Usage() if found[0].usage else None}
-            found = [
-                found[0].model_copy(update={"choice": i} | (rest if i else {})) for i in range(n)
-            ]
+        if found[0].outcome is Outcome.FAILED:  # the call as a whole
+            return [found[0].model_copy(update={"choice": i}) for i in range(n)]
         if self._is_llama:
             found = [without_prefill(one, first.messages) for one in found]
+        if (came := len(found)) < n:
+            self._capabilities = self._capabilities.model_copy(update={"choices": 1})
+            found += await ask_singly(requests[came:], self.complete, meter, first=came)
         return found
 
     async def tokenize(self, text: str) -> list[bytes] | None:

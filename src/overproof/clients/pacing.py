@@ -151,6 +151,7 @@ class Pacer:
         self._logged = 0.0
         self._line = asyncio.Lock()
         self._held_until = float("-inf")
+        self._is_held = False
         self.is_free = not per_minute and tokens_per_minute is None
 
     async def turn(self, tokens: int = 0) -> TokenEntry | None:
@@ -186,12 +187,17 @@ class Pacer:
 
     def hold(self, seconds: float) -> None:
         """Start no request for that long."""
+        self._is_held = True
         self._held_until = max(self._held_until, self._now() + seconds)
 
     @property
     def held_s(self) -> float:
         """Seconds for which no request may start; 0 where one may."""
-        return max(0.0, self._held_until - self._now())
+        if not self._is_held:
+            return 0.0
+        left_s = max(0.0, self._held_until - self._now())
+        self._is_held = left_s > 0
+        return left_s
 
     def _wait_s(self, tokens: int) -> float:
         """Seconds until it is worth looking again; 0 where a request may start now."""

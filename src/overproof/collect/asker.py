@@ -227,8 +227,8 @@ class Asker:
     async def _send(self, requests: Sequence[Request], check: Check | None) -> None:
         """Ask the teacher, record what it says, and hand it to whoever waits."""
         first, teacher = requests[0], self._teacher
-        await self._places.acquire()
         meter = RequestMeter(self.budget, first, len(requests), self._places)
+        await meter.resume()
         try:
             if self._closing:  # nothing more is sent, nor paid for
                 raise asyncio.CancelledError

@@ -74,6 +74,10 @@ class Budget:
             self.spent, self.lost = spent_before(ledger.entries(), self.prices)
             self.spent += self.lost
         self._under_way = self._charged(under_way or {})
+        # What a killed session had under way is part of what its lease held: charged once.
+        twice = _least(self.lost, sum(self._under_way.values(), NOTHING))
+        self.lost -= twice
+        self.spent -= twice
         self._before = self.spent
 
     @property

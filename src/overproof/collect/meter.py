@@ -22,7 +22,7 @@ class RequestMeter:
         budget: where attempts are charged.
         request: what is asked.
         choices: how many answers the call draws.
-        places: where the request has taken a place, which it lets go of while it waits to be
+        places: where ``resume`` takes a place, which is let go of while the request waits to be
             tried again.
     """
 
@@ -34,7 +34,7 @@ class RequestMeter:
         places: asyncio.Semaphore | None = None,
     ) -> None:
         self._places = places
-        self._has_place = places is not None
+        self._has_place = False
         self.reached = 0
         self.uncertain = 0
         self.was_asked = False

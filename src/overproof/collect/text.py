@@ -17,7 +17,7 @@ from overproof.collect.running import begun, failures_told, freeze_recipe, in_pa
 from overproof.collect.session import open_ledger, open_teacher
 from overproof.collect.shards import Shard
 from overproof.collect.status import telling
-from overproof.collect.synthesize.build import synthesize
+from overproof.collect.synthesize.build import SynthesisResult, synthesize
 from overproof.collect.synthesize.gap import answer_gap, count_answers, gap
 from overproof.collect.synthesize.protocol import StrategyTools
 from overproof.collect.text_ask import AnswerShape, Split, TextQuestioner, answer_shape
@@ -239,11 +239,21 @@ async def _collected(
     write_text_failures(paths.failed, asked)
     _check_failures(loaded, asked)
     rows = await _filtered(filters, asked)
+    return freeze_text(loaded, rows, _facts(session, pools, made, rows, drift))
+
+
+def _facts(
+    session: TextSession,
+    pools: TextPools,
+    made: SynthesisResult,
+    rows: TextRows,
+    drift: DriftReport | None,
+) -> TextFacts:
     facts = TextFacts(
         teacher={
             "name": session.teacher.name,
             "model": session.teacher.model,
-            "attestation": loaded.recipe.teacher.terms.attestation,
+            "attestation": session.loaded.recipe.teacher.terms.attestation,
             **session.terms.model_dump(mode="json"),
         },
         tools=session.shape.tools,
@@ -254,10 +264,13 @@ async def _collected(
         drift=None if drift is None else drift.model_dump(mode="json"),
         notes=[*pools.found.notes(), *made.lines()],
     )
+    if session.shape.tools:
+        calls = sum(bool(example.tool_calls) for example in rows.kept)
+        facts.notes.append(f"{calls} of {len(rows.kept)} training answers call a function")
     real = [prompt.text for prompt in pools.splits.train]
     if real and made.prompts:
-        report = gap(real, [prompt.text for prompt in made.prompts], loaded.recipe.run.seed)
-        train = [example for example in asked if example.split == "train"]
+        report = gap(real, [prompt.text for prompt in made.prompts], session.loaded.recipe.run.seed)
+        train = [example for example in rows.asked if example.split == "train"]
         answers = answer_gap(
             count_answers(train, synthetic=False), count_answers(train, synthetic=True)
         )
@@ -265,7 +278,7 @@ async def _collected(
             "prompts": report.model_dump(mode="json"),
             "answers": answers.model_dump(mode="json"),
         }
-    return freeze_text(loaded, rows, facts)
+    return facts
 
 
 async def _ask_all(

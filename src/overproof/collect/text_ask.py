@@ -13,7 +13,12 @@ from overproof.clients.terms import TermsVerdict
 from overproof.collect.asker import Asker
 from overproof.config.load import LoadedTextRecipe
 from overproof.errors import CapabilityError, ConfigError
-from overproof.records.answer_checks import check_schema, schema_problem, tool_call_problem
+from overproof.records.answer_checks import (
+    check_schema,
+    schema_problem,
+    tool_call_problem,
+    tool_name_problem,
+)
 from overproof.records.exchange import (
     Completion,
     Message,
@@ -101,6 +106,8 @@ def _tool(item: Any, path: Path) -> Tool:
             f"holds a function that is none: {reason}",
             'each has a "name", a "description" and "parameters", a JSON Schema',
         ) from None
+    if (problem := tool_name_problem(tool.name)) is not None:
+        raise ConfigError(str(path), problem)
     check_schema(tool.parameters, f"{path}: {tool.name}")
     return tool
 

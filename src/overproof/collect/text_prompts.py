@@ -40,7 +40,10 @@ class Prompts:
         if self.empty_rows:
             shown = ", ".join(map(str, self.empty_rows[:5]))
             more = ", ..." if len(self.empty_rows) > 5 else ""
-            notes.append(f"{len(self.empty_rows)} empty prompts left out (rows {shown}{more})")
+            rows = "rows" if len(self.empty_rows) > 1 else "row"
+            what = "prompts" if len(self.empty_rows) > 1 else "prompt"
+            left = f"{len(self.empty_rows)} empty {what} left out"
+            notes.append(f"{left} ({rows} {shown}{more})")
         if self.exact_duplicates:
             several = "s" if self.exact_duplicates > 1 else ""
             notes.append(f"{self.exact_duplicates} repeat{several} of a prompt left out")

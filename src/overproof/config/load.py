@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -47,8 +48,8 @@ class LoadedRecipe:
         self.path = path
         home = path.resolve().parent
         self.run_dir = (home / recipe.run.dir).resolve()
-        self.input_file = None if recipe.data.file == "ledger" else home / recipe.data.file
-        self.test_file = home / recipe.data.test_file if recipe.data.test_file else None
+        self.input_file = None if recipe.data.file == "ledger" else _beside(home, recipe.data.file)
+        self.test_file = _beside(home, recipe.data.test_file) if recipe.data.test_file else None
 
     @property
     def sha256(self) -> str:
@@ -80,7 +81,7 @@ class LoadedTextRecipe:
         self.home = path.resolve().parent
         self.run_dir = (self.home / recipe.run.dir).resolve()
         file = recipe.data.file
-        self.input_file = None if file in (None, "ledger") else self.home / str(file)
+        self.input_file = None if file in (None, "ledger") else _beside(self.home, str(file))
 
     @property
     def sha256(self) -> str:
@@ -101,6 +102,11 @@ class LoadedTextRecipe:
         """Content hash of all that, and of the filters: they may change and ask nobody again."""
         filters = self.recipe.model_dump(mode="json", exclude_defaults=True).get("filters", [])
         return content_hash({"recipe": self.sha256, "filters": filters})
+
+
+def _beside(home: Path, name: str) -> Path:
+    """A file named relative to the recipe, without the detours of the name."""
+    return Path(os.path.normpath(home / name))
 
 
 FREE_TEACHER_KEYS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from overproof.config.keys import hidden
 from overproof.errors import ConfigError
 
-__all__ = ["explain"]
+__all__ = ["explain", "located"]
 
 
 def explain(error: ValidationError, model: type[BaseModel], text: str, name: str) -> ConfigError:
@@ -35,10 +36,41 @@ def explain(error: ValidationError, model: type[BaseModel], text: str, name: str
         section = ".".join(location[:-1]) or "a recipe"
         way_out = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
         return ConfigError(where, f"unknown key {hidden(location[-1])!r} in {section}", way_out)
+    if first["type"] == "union_tag_invalid":
+        tags = re.findall(r"'([^']+)'", first["ctx"]["expected_tags"])
+        nearest = difflib.get_close_matches(first["ctx"]["tag"], tags, n=1, cutoff=0.5)
+        way_out = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(tags)}"
+        kind = hidden(first["ctx"]["tag"])
+        return ConfigError(where, f"unknown kind {kind!r} in {dotted}", way_out)
+    if first["type"] == "union_tag_not_found":
+        return ConfigError(where, f"an entry of {dotted} says no kind", "add kind = ...")
     if first["type"] == "missing":
         return ConfigError(where, f"{dotted} is missing", _describe(location))
     prefix = f"{dotted}: " if dotted and not reason.startswith(dotted) else ""
     return ConfigError(where, hidden(prefix + reason))
+
+
+SECTIONS = "run|teacher|data|task|students|certificate|budget|drift"
+
+
+def located(error: ConfigError, path: Path) -> ConfigError:
+    """A mistake that shows only when the recipe is used, with the line of the key that it names.
+
+    Args:
+        error: as raised; returned as it is where it names no key of a recipe.
+        path: the recipe's file.
+    """
+    named = re.match(rf"({SECTIONS})((?:\.\w+)+)", error.culprit)
+    if named is None:
+        return error
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return error
+    line = _line_of(text, [named[1], *named[2].strip(".").split(".")])
+    if line is None:
+        return error
+    return type(error)(f"{path}:{line}: {error.culprit}", error.reason, error.way_out)
 
 
 def _entry_of(location: list[Any]) -> tuple[int, list[str]]:

@@ -56,7 +56,7 @@ class TermsConfig(Section):
 
     @model_validator(mode="after")
     def _attestation_is_said(self) -> Self:
-        if self.training == "attested" and not self.attestation:
+        if self.training == "attested" and not self.attestation.strip():
             raise ValueError("training = 'attested' needs an attestation: say which right you hold")
         return self
 

@@ -89,6 +89,14 @@ class TextRecipe(BaseRecipe):
     filters: tuple[FilterConfig, ...] = ()
 
     @model_validator(mode="after")
+    def _task_decides_how_it_is_sampled(self) -> Self:
+        for key in ("temperature", "top_p", "seed", "stop"):
+            if key in self.teacher.body:
+                named = "task.seeds" if key == "seed" else f"task.{key}"
+                raise ValueError(f"teacher.body.{key} overrides the task: set {named} instead")
+        return self
+
+    @model_validator(mode="after")
     def _there_are_prompts(self) -> Self:
         if self.data.file is None and not self.synthesize:
             raise ValueError("data: needs a file of prompts, or a [[synthesize]] that makes some")

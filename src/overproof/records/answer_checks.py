@@ -17,10 +17,26 @@ from typing import Any, NoReturn
 from overproof.errors import ConfigError
 from overproof.records.exchange import Tool, ToolCall
 
-__all__ = ["check_schema", "schema_problem", "tool_call_problem", "unfenced"]
+__all__ = [
+    "check_schema",
+    "schema_problem",
+    "tool_call_problem",
+    "tool_name_problem",
+    "unfenced",
+]
 
 SHOWN = 200
+# What both OpenAI and Anthropic take.
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})[^\n`]*\n(.*?)\n?[ \t]*\1\s*", re.DOTALL)
+
+
+def tool_name_problem(name: str) -> str | None:
+    """Why providers would refuse a tool of that name, ``None`` where they take it."""
+    if _TOOL_NAME.fullmatch(name):
+        return None
+    shown = name if len(name) <= SHOWN else name[:SHOWN] + " ..."
+    return f"{shown!r} is no name of a tool: it takes 1 to 64 letters, digits, '_' and '-'"
 
 
 def check_schema(schema: Any, culprit: str) -> None:

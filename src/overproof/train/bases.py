@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from overproof.clients.quiet import quiet_transformers
 from overproof.errors import ModelError
-from overproof.train.quiet import quiet_transformers
 
 __all__ = ["Base", "load_base", "read_licence"]
 

@@ -30,6 +30,7 @@ from overproof.stats.intervals import wilson
 __all__ = ["JudgeFilter"]
 
 NOT_HAD = (Verdict.UNREADABLE, Verdict.UNJUDGED)
+FEWEST_PROBES = 5
 
 
 class JudgeFilter:
@@ -69,7 +70,9 @@ class JudgeFilter:
             self.notes.append(f"{untouched} kept unjudged: nothing to compare them with")
         not_had = sum(counts[verdict.value] for verdict in NOT_HAD)
         self._check(not_had / len(verdicts), f"{not_had} of {len(verdicts)} verdicts were not had")
-        await self._noise([examples[index] for index in verdicts])
+        if not await self._tells([examples[index] for index in verdicts]):
+            void = (Verdict.UNJUDGED, "the judge tells nothing")
+            verdicts = {i: void if self._keeps(v[0]) else v for i, v in verdicts.items()}
         return {
             index: f"{verdict.value}: {why}"
             for index, (verdict, why) in verdicts.items()
@@ -147,12 +150,13 @@ class JudgeFilter:
         """The best so far meets each further sample, and is replaced by one that wins."""
         best, verdicts = indices[0], dict[int, tuple[Verdict, str]]()
         verdicts[best] = (Verdict.WIN, "the best of its prompt")
-        judged = False
+        judged = lost = False
         for index in indices[1:]:
             prompt = examples[index].asked
             one, other = answered(examples[index]), answered(examples[best])
             verdict = Verdict.TIE if one == other else await self._verdict(prompt, one, other)
-            judged = judged or verdict not in NOT_HAD
+            lost = lost or verdict in NOT_HAD
+            judged = judged or (one != other and verdict not in NOT_HAD)
             why = f"compared with sample {examples[best].sample} in both orders"
             if verdict is Verdict.WIN:
                 verdicts[best] = (Verdict.LOSS, f"lost to sample {examples[index].sample}")
@@ -160,12 +164,22 @@ class JudgeFilter:
                 best = index
             else:
                 verdicts[index] = (verdict, why)
-        if not judged:
-            verdicts[best] = (Verdict.UNJUDGED, "no comparison of its prompt was had")
+        if lost and not judged:
+            # Samples of equal text stand and fall together.
+            why = "no comparison of its prompt was had"
+            verdicts |= {
+                index: (Verdict.UNJUDGED, why)
+                for index, (verdict, _) in verdicts.items()
+                if verdict not in NOT_HAD
+            }
         return verdicts
 
-    async def _noise(self, examples: list[TextExample]) -> None:
-        """State how far the judge can be trusted, by probes whose right answer is known."""
+    async def _tells(self, examples: list[TextExample]) -> bool:
+        """State how far the judge can be trusted, by probes whose right answer is known.
+
+        Returns:
+            Whether it tells fitting answers from others at all, as far as that can be seen.
+        """
         rng = random.Random(self._tools.seed)
         chosen = rng.sample(examples, min(self._config.probes, len(examples)))
         others = [self._stranger(example, examples, rng) for example in chosen]
@@ -191,14 +205,17 @@ class JudgeFilter:
         right = sum(verdict is Verdict.WIN for verdict in first)
         self._state("prefers the answer to the prompt over one to another", right, had)
         wrong = sum(verdict is Verdict.LOSS for verdict in first)
-        if len(pairs) >= 5 and right <= wrong:
-            self._check(
-                1.0, f"it prefers an answer to another prompt {wrong} times of {len(pairs)}, the "
-                f"fitting one {right} times, so it tells nothing"
-            )  # fmt: skip
-            self.notes.append(
-                "THE JUDGE TELLS NOTHING: it cannot tell a fitting answer from another"
-            )
+        if right > wrong or (had and len(pairs) < FEWEST_PROBES) or not pairs:
+            return True
+        self._check(
+            1.0, f"it prefers an answer to another prompt {wrong} times of {len(pairs)}, the "
+            f"fitting one {right} times, so it tells nothing"
+        )  # fmt: skip
+        self.notes.append(
+            "THE JUDGE TELLS NOTHING: it cannot tell a fitting answer from another, so none of its "
+            f"verdicts counts (on_unjudged = {self._config.on_unjudged!r})"
+        )
+        return False
 
     @staticmethod
     def _stranger(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from overproof.clients.quiet import quiet_transformers
 from overproof.errors import StudentError
 from overproof.train.classifier import EncoderClassifier
-from overproof.train.quiet import quiet_transformers
 
 __all__ = ["load_student", "save_weights"]
 
