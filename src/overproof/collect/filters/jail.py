@@ -30,6 +30,8 @@ CAPABILITIES_V3 = 0x20080522
 NOBODY = 65534
 DISK_MB, OPEN_FILES = 32, 64
 TEMPORARY = "/tmp"  # noqa: S108 - of a root directory of its own
+# Where the code runs: a directory of its own, for a Python may live below the other one.
+HERE = TEMPORARY + "/.here"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,9 +72,10 @@ def _change_root(folder: str) -> None:
     _mount("none", "/", None, RECURSIVE | PRIVATE)
     _mount("tmpfs", folder, "tmpfs", NO_SUID | NO_DEV, f"size={DISK_MB}m,mode=755")
     inside = folder + "/jail"
-    for name in (inside + TEMPORARY, inside + "/dev", folder + "/old"):
+    for name in (inside + HERE, inside + "/dev", folder + "/old"):
         os.makedirs(name)
-    os.chmod(inside + TEMPORARY, 0o1777)  # noqa: S103 - as every /tmp is
+    for name in (inside + TEMPORARY, inside + HERE):
+        os.chmod(name, 0o1777)  # noqa: S103 - as every /tmp is
     pythons = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     shown = {"/lib", "/lib64", "/usr/lib", "/usr/lib64", *(os.path.realpath(p) for p in pythons)}
     for path in sorted(shown | pythons):
@@ -96,7 +99,7 @@ def _change_root(folder: str) -> None:
     os.chdir("/")
     _call("umount2", b"/old", DETACH)
     os.chroot("/jail")  # besides, who is below a chroot can make no user namespace
-    os.chdir(TEMPORARY)
+    os.chdir(HERE)
 
 
 def _drop_privileges(was_root: bool, serial: int) -> None:
