@@ -48,5 +48,7 @@ def check(row: dict[str, Any]) -> None:
     else:
         assert isinstance(row["target"], int | float)
         assert "why" not in row
-    if row["peer"] is not None:
-        assert row["peer"].keys() == {"name", "value", "unit"}
+    peers = row["peer"] or []
+    for peer in peers if isinstance(peers, list) else [peers]:
+        assert {"name", "value"} <= peer.keys() <= {"name", "value", "unit", "why"}
+        assert peer["value"] is not None or peer["why"]
