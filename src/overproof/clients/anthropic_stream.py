@@ -11,9 +11,10 @@ import json
 from typing import Any
 
 from overproof.clients.anthropic_wire import completion_of, server_error
+from overproof.clients.event_stream import EventStream, object_of
 from overproof.clients.http_answers import StreamError
 from overproof.clients.openai_wire import WireError
-from overproof.clients.sse import Event, EventParser
+from overproof.clients.sse import Event
 from overproof.records.exchange import Completion
 
 __all__ = ["MessageStream"]
@@ -27,25 +28,17 @@ _TEXTS = {
 }
 
 
-class MessageStream:
-    """Assembles one streamed message; a ``http_answers.StreamReader``."""
+class MessageStream(EventStream):
+    """Assembles one streamed message; a ``http_answers.StreamReader``.
+
+    A ping is no part of the answer.
+    """
 
     def __init__(self) -> None:
-        self._parser = EventParser()
+        super().__init__()
         self._message: dict[str, Any] | None = None
         self._blocks: dict[int, dict[str, Any]] = {}
         self._inputs: dict[int, str] = {}
-        self._done = False
-
-    @property
-    def done(self) -> bool:
-        """Whether ``message_stop`` came."""
-        return self._done
-
-    def feed(self, data: bytes) -> bool:
-        """Take bytes as they came; see ``StreamReader``. A ping is no part of the answer."""
-        news = [self._take(event) for event in self._parser.feed(data)]
-        return any(news)
 
     def finish(self) -> list[Completion]:
         """The answer.
@@ -53,8 +46,7 @@ class MessageStream:
         Raises:
             WireError: the stream ended before ``message_stop``, or holds no message.
         """
-        for event in self._parser.end():
-            self._take(event)
+        self._end()
         if not self._done or self._message is None:
             raise WireError("a whole stream of a message; it ended early", is_json=False)
         blocks = [self._finished(index) for index in sorted(self._blocks)]
@@ -63,12 +55,7 @@ class MessageStream:
     def _take(self, event: Event) -> bool:
         if self._done or not event.data.strip():
             return False
-        try:
-            said = json.loads(event.data)
-        except (ValueError, RecursionError):
-            raise WireError("events of JSON", is_json=False) from None
-        if not isinstance(said, dict):
-            raise WireError("events that are JSON objects", is_json=True)
+        said = object_of(event)
         kind = str(said.get("type") or event.name)
         if kind == "error":
             raise StreamError(event.data, server_error(event.data)[1] or UNKNOWN)

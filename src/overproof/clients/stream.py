@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from overproof.clients.event_stream import EventStream, object_of
 from overproof.clients.http_answers import StreamError
 from overproof.clients.openai_wire import WireError, completions_of, server_error
-from overproof.clients.sse import Event, EventParser
+from overproof.clients.sse import Event
 from overproof.records.exchange import Completion
 
 __all__ = ["ChatStream"]
@@ -21,7 +22,7 @@ TEXTS = ("reasoning_content", "reasoning", "refusal")
 UNKNOWN = 500
 
 
-class ChatStream:
+class ChatStream(EventStream):
     """Assembles one streamed chat completion; a ``http_answers.StreamReader``.
 
     Args:
@@ -30,22 +31,11 @@ class ChatStream:
     """
 
     def __init__(self, n: int = 1, *, tools: bool = False) -> None:
+        super().__init__()
         self._n = n
         self._tools = tools
-        self._parser = EventParser()
         self._response: dict[str, Any] = {"object": "chat.completion", "usage": None}
         self._choices: dict[int, _Choice] = {}
-        self._done = False
-
-    @property
-    def done(self) -> bool:
-        """Whether the end marker came."""
-        return self._done
-
-    def feed(self, data: bytes) -> bool:
-        """Take bytes as they came; see ``StreamReader``."""
-        news = [self._take(event) for event in self._parser.feed(data)]
-        return any(news)
 
     def finish(self) -> list[Completion]:
         """The choices that came, by number.
@@ -54,8 +44,7 @@ class ChatStream:
             WireError: the stream ended without its end marker, or a choice without its reason to
                 stop: somebody between here and the model gave up.
         """
-        for event in self._parser.end():
-            self._take(event)
+        self._end()
         choices = [self._choices[index] for index in sorted(self._choices)]
         if not self._done or not choices or any(c.finish_reason is None for c in choices):
             raise WireError(
@@ -72,7 +61,7 @@ class ChatStream:
         if event.data.strip() == "[DONE]":
             self._done = True
             return True
-        chunk = _object(event.data)
+        chunk = object_of(event)
         if event.name == "error" or (chunk.get("error") and not chunk.get("choices")):
             raise StreamError(event.data, server_error(event.data)[1] or UNKNOWN)
         for name in SHARED:
@@ -212,13 +201,3 @@ def _joined(said: Any, more: Any) -> Any:
     if isinstance(said, str) and isinstance(more, str):
         return said + more
     return [*said, *more] if isinstance(said, list) and isinstance(more, list) else None
-
-
-def _object(data: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        raise WireError("events of JSON", is_json=False) from None
-    if not isinstance(value, dict):
-        raise WireError("events that are JSON objects", is_json=True)
-    return value
