@@ -16,10 +16,11 @@ from overproof.clients.worst_case import TOKENS_AROUND_A_MESSAGE
 from overproof.collect.estimate import Caps, Estimate, Pace, Sample, cap_verdicts, estimate
 from overproof.collect.spending import Spending
 from overproof.config.running import BaseRecipe
+from overproof.errors import OverproofError
 from overproof.records.exchange import Message, Outcome, Record, Request
 from overproof.records.ledger import Ledger
 
-__all__ = ["FREE", "SAMPLE", "Forecast", "Planned", "forecast", "is_known"]
+__all__ = ["FREE", "SAMPLE", "Forecast", "Planned", "forecast", "is_known", "obstacles"]
 
 FREE = ("embedded", "fake", "local")
 """Kinds of teacher that cost no money to ask."""
@@ -74,6 +75,28 @@ class _Probe(NamedTuple):
 def is_known(ledger: Ledger, planned: Planned) -> bool:
     """Whether the ledger holds every first answer of a prompt."""
     return all(ledger.lookup(request.key) is not None for request in planned.requests)
+
+
+def obstacles(
+    in_vain: str | None, budget: OverproofError | None, left: float
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Why what is ``left`` to ask cannot be asked, and what does no harm where nothing is.
+
+    Args:
+        in_vain: what the teacher's ``check`` said.
+        budget: why a cap cannot be kept.
+        left: how much is to be asked; nothing where it is 0.
+
+    Returns:
+        Problems, and notes.
+    """
+    if in_vain and left:
+        return (in_vain,), ()
+    if budget and left:
+        return (str(budget),), ()
+    if in_vain:
+        return (), (f"the ledger has every answer, so this does no harm: {in_vain}",)
+    return (), ()
 
 
 async def forecast(

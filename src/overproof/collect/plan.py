@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from overproof.collect.estimate import Range
-from overproof.collect.forecast import FREE, SAMPLE, Forecast, Planned, forecast
+from overproof.collect.forecast import FREE, SAMPLE, Forecast, Planned, forecast, obstacles
 from overproof.collect.from_ledger import imported_terms
 from overproof.collect.session import (
     Session,
@@ -189,13 +189,8 @@ def _judged(
     made, cached = forecasted
     figures, splits = made.estimate, session.pools.splits
     calls = round(_middle(figures.calls) or 0)
-    problems: tuple[str, ...] = ()
-    if in_vain and calls:
-        problems = (in_vain,)
-    elif session.asker.budget.problem and calls:
-        problems = (str(session.asker.budget.problem),)
-    elif in_vain:
-        notes = (*notes, f"the ledger has every answer, so this does no harm: {in_vain}")
+    problems, harmless = obstacles(in_vain, session.asker.budget.problem, calls)
+    notes = notes + harmless
     if made.asked and not made.answered:
         problems = (
             f"the teacher gave no valid answer on {made.asked} training inputs: "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from overproof.collect.forecast import FREE, SAMPLE, Forecast, Planned, forecast
+from overproof.collect.forecast import FREE, SAMPLE, Forecast, Planned, forecast, obstacles
 from overproof.collect.from_ledger import imported_terms
 from overproof.collect.session import open_ledger, open_teacher
 from overproof.collect.text import TextPools, TextSession, read_text_pools
@@ -137,15 +137,8 @@ def _judged(
     made: Forecast,
     in_vain: str | None,
 ) -> TextPlan:
-    problems: tuple[str, ...] = ()
-    notes = base.notes + made.notes
-    to_ask = made.estimate.prompts
-    if in_vain and to_ask:
-        problems = (in_vain,)
-    elif session.asker.budget.problem and to_ask:
-        problems = (str(session.asker.budget.problem),)
-    elif in_vain:
-        notes = (*notes, f"the ledger has every answer, so this does no harm: {in_vain}")
+    problems, harmless = obstacles(in_vain, session.asker.budget.problem, made.estimate.prompts)
+    notes = base.notes + made.notes + harmless
     if made.asked and not made.answered:
         problems = (
             f"the teacher gave no valid answer on {made.asked} training prompts: {made.problem}; "
