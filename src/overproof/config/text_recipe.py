@@ -7,9 +7,17 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from overproof.config.filters import FilterConfig
+from overproof.config.lm_students import (
+    AnyLmStudent,
+    DenseKdConfig,
+    OnPolicyConfig,
+    SampledKdConfig,
+    SparseKdConfig,
+)
 from overproof.config.running import BaseRecipe
 from overproof.config.section import Section
 from overproof.config.synthesize import SynthesizeConfig
+from overproof.config.text_certificate import TextCertificateConfig
 
 __all__ = ["TextDataConfig", "TextRecipe", "TextTaskConfig"]
 
@@ -87,6 +95,9 @@ class TextRecipe(BaseRecipe):
     task: TextTaskConfig
     synthesize: tuple[SynthesizeConfig, ...] = ()
     filters: tuple[FilterConfig, ...] = ()
+    students: tuple[AnyLmStudent, ...] = ()
+    certificate: TextCertificateConfig = TextCertificateConfig()
+    machine_usd_per_hour: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _task_decides_how_it_is_sampled(self) -> Self:
@@ -107,4 +118,47 @@ class TextRecipe(BaseRecipe):
             )
         if self.teacher.kind == "ledger" and self.synthesize:
             raise ValueError("synthesize: there is no teacher to answer new prompts; take it out")
+        return self
+
+    @model_validator(mode="after")
+    def _students_can_learn_from_this_teacher(self) -> Self:
+        earlier: set[str] = set()
+        for student in self.students:
+            at = f"students.{student.name}"
+            if student.name in earlier:
+                raise ValueError(f"{at}: two students have this name")
+            if student.start is not None and student.start not in earlier:
+                raise ValueError(
+                    f"{at}.start: no earlier student is called {student.start!r}; a student that "
+                    "another one starts with comes before it"
+                )
+            earlier.add(student.name)
+            local = self.teacher.kind == "local"
+            if student.base == "teacher" and not local:
+                raise ValueError(
+                    f"{at}.base: the weights of a teacher of kind '{self.teacher.kind}' are not "
+                    "here; use teacher.kind = 'local', or name the base"
+                )
+            if isinstance(student, DenseKdConfig | SampledKdConfig) and not local:
+                raise ValueError(
+                    f"{at}.method: '{student.method}' needs the teacher's weights "
+                    "(teacher.kind = 'local'); 'sparse_kd' learns from top_logprobs, 'sft' from "
+                    "text alone"
+                )
+            if isinstance(student, OnPolicyConfig) and self.teacher.kind not in ("local", "openai"):
+                raise ValueError(
+                    f"{at}.method: 'on_policy' needs a teacher that scores the student's text: "
+                    "local weights, or a server with prompt_logprobs (kind = 'openai', such as "
+                    "vLLM)"
+                )
+            if (
+                isinstance(student, SparseKdConfig)
+                and not local
+                and self.teacher.kind != "ledger"
+                and not self.task.top_logprobs
+            ):
+                raise ValueError(
+                    f"{at}.method: 'sparse_kd' learns from log-probs, which nobody asks for: set "
+                    "task.top_logprobs (20 is what many APIs give)"
+                )
         return self

@@ -1,0 +1,1 @@
+"""Measuring students that talk: scorers, judge, deferral and their certificate."""

@@ -1,0 +1,1 @@
+"""Students that talk: data, methods and the loop that trains them."""
