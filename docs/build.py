@@ -85,14 +85,22 @@ def _sections(recipe: Any, without: set[str]) -> list[str]:
 
 def _section(model: Any, title: str, name: str, parts: list[str]) -> None:
     fields = model.model_fields
-    kind = get_args(fields["kind"].annotation) if title.startswith("[[") else ()
-    shown = f'{title} kind = "{kind[0]}"' if kind else title
+    told_by = next((key for key in ("kind", "method") if key in fields), "")
+    kind = get_args(fields[told_by].annotation) if title.startswith("[[") else ()
+    shown = f'{title} {told_by} = "{kind[0]}"' if kind else title
     parts.append(f"\n## {shown}\n\n{_unwrapped(model.__doc__ or '')}\n\n")
+    shared = _unwrapped(model.__base__.__doc__ or "") if title == "[[students]]" else ""
+    if shared and not any(shared in part for part in parts):
+        parts.append(f"{shared}\n\n")
     parts.append("| key | default |\n|---|---|\n")
     children = []
     for key, field in fields.items():
         inner = _models(field.annotation)
-        if len(inner) == 1 and not title.startswith("[["):
+        if len(inner) == 1 and title.startswith("[[") and field.annotation is not inner[0]:
+            child_title = f"[{name}.{key}]"
+            if not any(f"## {child_title}\n" in part for part in parts):
+                children.append((inner[0], child_title, f"{name}.{key}"))
+        elif len(inner) == 1:
             children.append((inner[0], f"[{name}.{key}]", f"{name}.{key}"))
             continue
         value = field.get_default(call_default_factory=True)

@@ -41,17 +41,21 @@ def test_the_public_surface() -> None:
 
     assert api.__all__ == [
         "certify",
+        "certify_text",
         "check_bases",
         "collect",
         "collect_shard",
         "collect_text",
         "distill",
+        "distill_text",
+        "export",
         "init",
         "load",
         "load_any",
         "plan",
         "plan_text",
         "train",
+        "train_text",
     ]
     assert overproof.distill is api.distill
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

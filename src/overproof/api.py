@@ -32,23 +32,31 @@ if TYPE_CHECKING:
     from overproof.records.certificate import Certificate
     from overproof.records.chat_dataset import TextManifest
     from overproof.records.dataset import DatasetManifest
+    from overproof.records.lm_student import LmStudentCard
+    from overproof.records.run import RunPaths
     from overproof.records.student import StudentCard
+    from overproof.records.text_certificate import TextCertificate
+    from overproof.train.export.run import ExportReport
 
 T = TypeVar("T")
 
 __all__ = [
     "certify",
+    "certify_text",
     "check_bases",
     "collect",
     "collect_shard",
     "collect_text",
     "distill",
+    "distill_text",
+    "export",
     "init",
     "load",
     "load_any",
     "plan",
     "plan_text",
     "train",
+    "train_text",
 ]
 
 
@@ -89,9 +97,8 @@ def load(path: str | Path) -> LoadedRecipe:
     if isinstance(loaded, LoadedTextRecipe):
         raise ConfigError(
             str(loaded.path),
-            "is the recipe of a text task (task.kind = 'text'), which has no students yet",
-            "`overproof collect` makes its dataset, in the chat format that training libraries "
-            "read; `plan` and `collect` are what it can be used with",
+            "is the recipe of a text task (task.kind = 'text')",
+            "use `load_any`, and the functions whose names end in `_text`",
         )
     return loaded
 
@@ -309,3 +316,76 @@ def distill(
     collect(loaded, changed)
     train(loaded, progress)
     return certify(loaded, say)
+
+
+def train_text(
+    loaded: LoadedTextRecipe,
+    progress: Callable[[str, float], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, LmStudentCard]:
+    """Train every student of a text task that is not finished; see ``overproof.train.lm.run``.
+
+    Raises:
+        RunError: nothing was collected yet, or under another recipe.
+        MissingExtraError: torch, transformers or peft is not installed.
+    """
+    from overproof.clients.registry import resolve
+    from overproof.records.run import RunPaths
+    from overproof.train.lm.run import train_text_students
+
+    with _located(loaded), _one_at_a_time(RunPaths(loaded.run_dir)):
+        return train_text_students(
+            loaded, resolve=resolve, progress=progress, say=say or (lambda _: None)
+        )
+
+
+def certify_text(
+    loaded: LoadedTextRecipe, say: Callable[[str], None] | None = None
+) -> TextCertificate:
+    """Measure teacher, students and bases on the test prompts, and write the certificate.
+
+    Raises:
+        LeakError: a test prompt, or a near-duplicate of one, is where training could see it.
+        RunError: nothing was collected, or no student is finished.
+    """
+    from overproof.evaluate.text.certify import certify_text as run
+    from overproof.report.text import write_text_reports
+
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with _located(loaded):
+        certificate = run(loaded, now=now, say=say or (lambda _: None))
+    write_text_reports(certificate, loaded.run_dir)
+    return certificate
+
+
+def distill_text(
+    loaded: LoadedTextRecipe,
+    changed: Callable[[Progress], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> TextCertificate:
+    """Collect, train and certify a text task: whatever is finished is not repeated."""
+    collect_text(loaded, changed)
+    train_text(loaded, progress, say)
+    return certify_text(loaded, say)
+
+
+def export(student: Path, to: str, out: Path | None = None) -> ExportReport:
+    """Write a finished student in another format, and prove it; see ``train.export.run``."""
+    from overproof.train.export.run import export_student
+
+    return export_student(student, to, out)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(paths: RunPaths) -> Iterator[None]:
+    """Hold a run's ledger for writing; of several processes of one training, the first does."""
+    import os
+
+    from overproof.records.ledger import Ledger
+
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with Ledger.open(paths.ledger, write=True):
+        yield

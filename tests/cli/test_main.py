@@ -82,9 +82,10 @@ def test_the_text_starter_is_a_text_recipe(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "choose label or text" in wrong.stderr
     assert not (tmp_path / "other").exists()
+    assert [each.method for each in loaded.recipe.students] == ["sft"]
     trained = overproof("train", "task", cwd=tmp_path)
     assert trained.returncode == 2
-    assert "text task" in trained.stderr
+    assert "overproof collect" in trained.stderr
 
 
 def test_every_shipped_recipe_parses() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from overproof.config.load import LoadedTextRecipe
     from overproof.records.chat_dataset import TextManifest
 
-__all__ = ["collect_text_command", "print_outcomes"]
+__all__ = ["collect_text_command", "print_collected", "print_outcomes"]
 
 
 def collect_text_command(loaded: LoadedTextRecipe, json: bool, shard: Shard | None = None) -> None:
@@ -27,7 +27,7 @@ def collect_text_command(loaded: LoadedTextRecipe, json: bool, shard: Shard | No
     with Display() as display:
         manifest = api.collect_text(loaded, display.collecting, shard)
         if manifest is not None and not json:
-            _print(manifest, display.console)
+            print_collected(manifest, display.console)
     if manifest is None:
         return
     if json:
@@ -51,7 +51,8 @@ def print_outcomes(outcomes: Mapping[str, Mapping[str, int]], console: Console) 
     console.print(table)
 
 
-def _print(manifest: TextManifest, console: Console) -> None:
+def print_collected(manifest: TextManifest, console: Console) -> None:
+    """The outcomes, what filters dropped, and what else is worth knowing."""
     print_outcomes(manifest.outcomes, console)
     if manifest.filters:
         table = Table(box=None, padding=(0, 2, 0, 0))

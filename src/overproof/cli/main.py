@@ -83,10 +83,7 @@ def plan(
 @app.command()
 def distill(recipe: RecipeArgument, json: JsonOption = False) -> None:
     """Collect, train and certify; finishes what is missing and repeats nothing."""
-    from overproof import api
-    from overproof.cli.distill import distill_command
-
-    distill_command(api.load(recipe), json, steps=("collect", "train", "certify"))
+    _run(recipe, json, steps=("collect", "train", "certify"))
 
 
 @app.command()
@@ -117,19 +114,27 @@ def collect(
 @app.command()
 def train(recipe: RecipeArgument, json: JsonOption = False) -> None:
     """Train the students on the frozen dataset."""
-    from overproof import api
-    from overproof.cli.distill import distill_command
-
-    distill_command(api.load(recipe), json, steps=("train",))
+    _run(recipe, json, steps=("train",))
 
 
 @app.command()
 def certify(recipe: RecipeArgument, json: JsonOption = False) -> None:
     """Measure the students on the test pool and write the certificate."""
+    _run(recipe, json, steps=("certify",))
+
+
+def _run(recipe: Path, json: bool, steps: tuple[str, ...]) -> None:
+    """Run steps of a recipe of either kind."""
     from overproof import api
     from overproof.cli.distill import distill_command
+    from overproof.cli.distill_text import distill_text_command
+    from overproof.config.load import LoadedTextRecipe
 
-    distill_command(api.load(recipe), json, steps=("certify",))
+    loaded = api.load_any(recipe)
+    if isinstance(loaded, LoadedTextRecipe):
+        distill_text_command(loaded, json, steps)
+    else:
+        distill_command(loaded, json, steps)
 
 
 def main() -> None:

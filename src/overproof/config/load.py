@@ -76,9 +76,10 @@ class LoadedTextRecipe:
     beside: Path | None = None
 
     def __init__(self, recipe: TextRecipe, path: Path) -> None:
-        self.recipe = recipe
+        self._as_written = recipe
         self.path = path
         self.home = path.resolve().parent
+        self.recipe = _found(recipe, self.home)
         self.run_dir = (self.home / recipe.run.dir).resolve()
         file = recipe.data.file
         self.input_file = None if file in (None, "ledger") else _beside(self.home, str(file))
@@ -86,28 +87,54 @@ class LoadedTextRecipe:
     @property
     def sha256(self) -> str:
         """Content hash of everything that decides what is asked and what may answer."""
-        data = self.recipe.model_dump(mode="json", exclude_defaults=True)
-        return content_hash(
-            {
-                "seed": self.recipe.run.seed,
-                "teacher": _frozen_teacher(data),
-                "data": data.get("data", {}),
-                "task": data["task"],
-                "synthesize": data.get("synthesize", []),
-            }
-        )
+        data = self._as_written.model_dump(mode="json", exclude_defaults=True)
+        frozen = {
+            "seed": self.recipe.run.seed,
+            "teacher": _frozen_teacher(data),
+            "data": data.get("data", {}),
+            "task": data["task"],
+            "synthesize": data.get("synthesize", []),
+        }
+        claim = {k: v for k, v in data.get("certificate", {}).items() if k in CLAIMED}
+        # A run from before there were certificates of text tasks keeps its hash.
+        return content_hash(frozen | ({"certificate": claim} if claim else {}))
 
     @property
     def dataset_sha256(self) -> str:
         """Content hash of all that, and of the filters: they may change and ask nobody again."""
-        filters = self.recipe.model_dump(mode="json", exclude_defaults=True).get("filters", [])
+        written = self._as_written.model_dump(mode="json", exclude_defaults=True)
+        filters = written.get("filters", [])
         return content_hash({"recipe": self.sha256, "filters": filters})
+
+
+def _found(recipe: TextRecipe, home: Path) -> TextRecipe:
+    """The recipe with a model's file or directory beside it named by its whole path."""
+
+    def located(name: str) -> str:
+        path = home / name
+        return str(path.resolve()) if name and path.exists() else name
+
+    teacher = recipe.teacher
+    if teacher.kind in ("local", "embedded"):
+        teacher = teacher.model_copy(update={"model": located(teacher.model)})
+    students = tuple(
+        each
+        if each.base in ("", "teacher")
+        else each.model_copy(update={"base": located(each.base)})
+        for each in recipe.students
+    )
+    return recipe.model_copy(update={"teacher": teacher, "students": students})
 
 
 def _beside(home: Path, name: str) -> Path:
     """A file named relative to the recipe, without the detours of the name."""
     return Path(os.path.normpath(home / name))
 
+
+# What a text task's certificate claims: fixed before anything is collected.
+CLAIMED = (
+    "scorer", "margin", "confidence", "alpha", "answer_pattern", "tolerance", "agreement",
+)  # fmt: skip
 
 FREE_TEACHER_KEYS = (
     "concurrency", "timeout_s", "max_attempts", "requests_per_minute", "threads", "price",

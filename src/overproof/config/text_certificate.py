@@ -36,6 +36,9 @@ class TextCertificateConfig(Section):
     local weights. ``baselines`` are measured beside the students: the untrained ``base``.
     ``answer_pattern`` is a regular expression with a group ``answer`` that takes the answer out of
     the text before it is scored. ``max_tokens`` is the students' limit, the task's where unsaid.
+    ``headroom`` training prompts with a known answer are put to teacher and base by ``plan``.
+    ``agreement`` is the level to which deferral is calibrated on the tune split.
+    ``machine_usd_per_hour`` prices what runs here.
     """
 
     scorer: Literal["exact", "numeric", "reasoning_gym", "json", "teacher"] = "teacher"
@@ -50,6 +53,7 @@ class TextCertificateConfig(Section):
     headroom: int = Field(default=32, ge=0)
     agreement: float | None = Field(default=None, gt=0, lt=1)
     max_tokens: int | None = Field(default=None, ge=1)
+    machine_usd_per_hour: float | None = Field(default=None, ge=0)
     judge: JudgeConfig | None = None
 
     @model_validator(mode="after")

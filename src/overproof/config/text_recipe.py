@@ -97,7 +97,6 @@ class TextRecipe(BaseRecipe):
     filters: tuple[FilterConfig, ...] = ()
     students: tuple[AnyLmStudent, ...] = ()
     certificate: TextCertificateConfig = TextCertificateConfig()
-    machine_usd_per_hour: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _task_decides_how_it_is_sampled(self) -> Self:

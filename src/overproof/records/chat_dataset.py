@@ -37,6 +37,7 @@ __all__ = [
     "TextManifest",
     "chat_of",
     "read_chats",
+    "read_references",
     "write_chats",
     "write_references",
     "write_text_manifest",
@@ -195,11 +196,33 @@ def _row(example: TextExample, tools: Sequence[Tool]) -> dict[str, Any]:
 
 
 def write_references(directory: Path, examples: Iterable[TextExample]) -> None:
-    """Write the known right answers of held-out prompts, by item; training never opens them."""
-    known = {e.item: e.reference for e in examples if e.reference is not None}
+    """Write what scorers need of held-out prompts, by item; training never opens it.
+
+    ``reference`` is the known right answer, ``facts`` what verifiers need besides, as JSON.
+    """
+    known = {
+        e.item: (e.reference, json.dumps(e.facts, ensure_ascii=False) if e.facts else None)
+        for e in examples
+        if e.reference is not None or "reasoning_gym" in e.facts
+    }
     if known:
-        table = pa.table({"item": list(known), "reference": list(known.values())})
-        pq.write_table(table, directory / "references.parquet")
+        columns = {
+            "item": pa.array(list(known), pa.string()),
+            "reference": pa.array([reference for reference, _ in known.values()], pa.string()),
+            "facts": pa.array([facts for _, facts in known.values()], pa.string()),
+        }
+        pq.write_table(pa.table(columns), directory / "references.parquet")
+
+
+def read_references(directory: Path) -> dict[str, tuple[str | None, dict[str, Any]]]:
+    """Known right answers and facts of held-out prompts, by item; empty where there are none."""
+    path = directory / "references.parquet"
+    if not path.exists():
+        return {}
+    return {
+        row["item"]: (row["reference"], json.loads(row.get("facts") or "{}"))
+        for row in pq.read_table(path).to_pylist()
+    }
 
 
 def read_chats(directory: Path, split: Split) -> list[dict[str, Any]]:

@@ -136,13 +136,21 @@ class DeferralCurve(Record):
 
 
 class TextCertificate(Record):
-    """All that is claimed of the students of one run, and what it rests on."""
+    """All that is claimed of the students of one run, and what it rests on.
+
+    ``verdict_text`` says the verdict in a sentence or two; ``recompute`` is the command that makes
+    the certificate again.
+    """
 
     kind: Literal["text"] = "text"
     name: str
     verdict: Literal["certified", "not certified"]
+    verdict_text: str = ""
     certified: tuple[str, ...] = ()
     made_at: str
+    overproof_version: str = ""
+    machine: str = ""
+    recompute: str = ""
     scorer: str
     margin: float
     alpha: float

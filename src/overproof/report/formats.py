@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from overproof.records.certificate import Candidate, Interval
+from overproof.records.text_certificate import Contestant
 
 __all__ = [
     "MINUS",
@@ -91,7 +92,7 @@ def count(number: float | None) -> str:
     return _fixed(number, 0) if math.isfinite(number) else UNDEFINED
 
 
-def size(candidate: Candidate) -> str:
+def size(candidate: Candidate | Contestant) -> str:
     """The number of parameters: ``135 M``, ``22.7 M``, ``2,310``."""
     number = candidate.parameters
     if number is None:

@@ -12,8 +12,9 @@ from overproof.report import facts, formats
 from overproof.report.confusion import confusions
 from overproof.report.figures import Figures, teacher_of, to_teacher
 from overproof.report.svg import marker, markup
+from overproof.report.text_words import number_interval
 
-__all__ = ["render_html"]
+__all__ = ["environment", "lead", "render_html"]
 
 
 def _swatch(kind: str) -> Markup:
@@ -25,8 +26,9 @@ def _swatch(kind: str) -> Markup:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates with their filters."""
+    made = Environment(
         loader=PackageLoader("overproof.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -35,12 +37,13 @@ def _environment() -> Environment:
     )
     for name in formats.__all__:
         if callable(function := getattr(formats, name)):
-            environment.filters[name] = function
-    environment.filters["swatch"] = _swatch
-    return environment
+            made.filters[name] = function
+    made.filters["swatch"] = _swatch
+    made.filters["number_interval"] = number_interval
+    return made
 
 
-def _lead(text: str) -> tuple[str, str]:
+def lead(text: str) -> tuple[str, str]:
     """The first sentence, and the rest."""
     first, stop, rest = text.partition(". ")
     return first + stop.rstrip(), rest
@@ -58,11 +61,11 @@ def render_html(certificate: Certificate) -> str:
     )
     against = {c.first: c for c in to_teacher(certificate)}
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             c=certificate,
-            lead=_lead(certificate.verdict_text),
+            lead=lead(certificate.verdict_text),
             figures=figures,
             kinds=figures.kinds,
             teacher=teacher_of(certificate),

@@ -24,7 +24,7 @@ from overproof.report.formats import (
     usd,
 )
 
-__all__ = ["render_model_card"]
+__all__ = ["plain", "render_model_card", "table", "yaml_lines"]
 
 # What would act: code, emphasis, strikethrough, cell ends, links, HTML. An underscore inside a
 # word, a lone bracket or a "<" before a figure does nothing, and stays legible unescaped.
@@ -49,20 +49,20 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _yaml(value: Any, indent: int = 0) -> list[str]:
+def yaml_lines(value: Any, indent: int = 0) -> list[str]:
     """Lines of YAML for nested mappings, lists and scalars; JSON strings are YAML strings."""
     pad = " " * indent
     lines: list[str] = []
     if isinstance(value, dict):
         for key, inner in value.items():
             if isinstance(inner, dict | list) and inner:
-                lines += [f"{pad}{key}:", *_yaml(inner, indent + 2)]
+                lines += [f"{pad}{key}:", *yaml_lines(inner, indent + 2)]
             else:
                 lines.append(f"{pad}{key}: {json.dumps(inner, ensure_ascii=False)}")
         return lines
     for inner in value:
         if isinstance(inner, dict):
-            first, *rest = _yaml(inner, indent + 2)
+            first, *rest = yaml_lines(inner, indent + 2)
             lines += [f"{pad}- {first.lstrip()}", *rest]
         else:
             lines.append(f"{pad}- {json.dumps(inner, ensure_ascii=False)}")
@@ -98,7 +98,7 @@ def _front_matter(certificate: Certificate) -> str:
         data = {"name": certificate.name, "type": certificate.name, "split": "test"}
         entry = {"task": task, "dataset": data, "metrics": results}
         meta["model-index"] = [{"name": certificate.recommended, "results": [entry]}]
-    return "\n".join(["---", *_yaml(meta), "---"])
+    return "\n".join(["---", *yaml_lines(meta), "---"])
 
 
 def _results(certificate: Certificate) -> list[dict[str, Any]]:
