@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from overproof.records.certificate import Certificate
     from overproof.records.chat_dataset import TextManifest
     from overproof.records.dataset import DatasetManifest
+    from overproof.records.lm_export import ExportFormat, ExportReport
     from overproof.records.lm_student import LmStudentCard
     from overproof.records.run import RunPaths
     from overproof.records.student import StudentCard
     from overproof.records.text_certificate import TextCertificate
-    from overproof.train.export.run import ExportReport
 
 T = TypeVar("T")
 
@@ -370,7 +370,7 @@ def distill_text(
     return certify_text(loaded, say)
 
 
-def export(student: Path, to: str, out: Path | None = None) -> ExportReport:
+def export(student: Path, to: ExportFormat, out: Path | None = None) -> ExportReport:
     """Write a finished student in another format, and prove it; see ``train.export.run``."""
     from overproof.train.export.run import export_student
 

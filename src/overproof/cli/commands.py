@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from overproof.cli.export import export_command
 from overproof.cli.import_logs import import_command
 from overproof.cli.ledger import app as ledger_app
 from overproof.cli.ledger_merge import merge_command
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
         return
     app.command("predict")(predict_command)
     app.command("serve")(serve_command)
+    app.command("export")(export_command)
     app.command("import")(import_command)
     app.command("terms")(terms_command)
     ledger_app.command("merge")(merge_command)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from overproof.clients import registry
+from overproof.clients.http_session import HttpSession
 from overproof.clients.openai_compatible import OpenAICompatibleTeacher
 from overproof.clients.protocol import Capabilities, Meter
 from overproof.config.recipe import TeacherConfig
@@ -168,6 +169,16 @@ class EmbeddedTeacher:
             return await self._running.tokenize(text)
         except TeacherUnreachableError:
             raise self._gone("ended while it was needed") from None
+
+    @property
+    def http(self) -> HttpSession:
+        """The server's address with its key, for whoever hands requests on to it as they are."""
+        return self._running.transport
+
+    @property
+    def slots(self) -> int:
+        """How many requests it answers at a time."""
+        return self._slots
 
     @property
     def _running(self) -> OpenAICompatibleTeacher:

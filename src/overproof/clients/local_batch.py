@@ -266,6 +266,8 @@ class _Batch:
             reason = self._ended(row, token)
             if reason is None:
                 kept.append(i)
+                if row.hear is not None:
+                    row.hear(row)
             else:
                 _finish(row, _completion(self.model, row, reason, self.started))
         return kept

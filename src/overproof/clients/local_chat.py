@@ -29,6 +29,11 @@ class Chat:
         self._spelled = _spelling_of(tokenizer)
 
     @property
+    def tokenizer(self) -> Any:
+        """The tokenizer itself."""
+        return self._tokenizer
+
+    @property
     def template(self) -> str:
         """The chat template's source, empty where there is none."""
         template = self._tokenizer.chat_template

@@ -19,7 +19,7 @@ class Row:
 
     ``limit`` is how many tokens it may answer with. ``seed`` decides what is drawn, whatever else
     is in the batch. ``is_abandoned`` tells that nobody waits any more; ``deliver`` takes the
-    answer.
+    answer. ``hear`` is told of the row after every token that does not end it.
     """
 
     request: Request
@@ -28,6 +28,7 @@ class Row:
     seed: int
     is_abandoned: Callable[[], bool]
     deliver: Callable[[Completion], None]
+    hear: Callable[[Row], None] | None = None
     is_done: bool = False
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)

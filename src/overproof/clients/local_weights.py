@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,6 +45,7 @@ class _Waiting:
 
     request: Request
     future: asyncio.Future[Completion]
+    hear: Callable[[Row], None] | None = None
     has_begun: bool = False
 
 
@@ -138,8 +140,19 @@ class LocalTeacher:
         """Inside the context the weights are loaded: what could fail has raised already."""
         return None
 
-    async def complete(self, request: Request, meter: Meter | None = None) -> Completion:
+    async def complete(
+        self,
+        request: Request,
+        meter: Meter | None = None,
+        *,
+        hear: Callable[[Row], None] | None = None,
+    ) -> Completion:
         """Answer one request.
+
+        Args:
+            request: what to answer.
+            meter: told of it.
+            hear: called in the thread of the weights with every token; see ``local_stream``.
 
         Raises:
             BudgetError: ``meter`` has no room for it.
@@ -149,7 +162,7 @@ class LocalTeacher:
             raise RuntimeError("use the teacher inside `async with`")
         if meter is not None:
             await meter.before()
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future(), hear)
         self._queue.append(waiting)
         self._arrived.set()
         try:
@@ -235,7 +248,9 @@ class LocalTeacher:
             update={"parameters": asked.model_copy(update={"extra": extra})}
         )
         try:
-            rows.append(row_of(model, request, is_abandoned, deliver))
+            row = row_of(model, request, is_abandoned, deliver)
+            row.hear = waiting.hear
+            rows.append(row)
         except ValueError as error:
             deliver(Completion(outcome=Outcome.FAILED, error=str(error)))
 

@@ -15,7 +15,7 @@ from overproof.clients.openai_wire import WireError, completions_of, server_erro
 from overproof.clients.sse import Event
 from overproof.records.exchange import Completion
 
-__all__ = ["ChatStream"]
+__all__ = ["ChatStream", "StreamedChoice"]
 
 SHARED = ("id", "created", "model", "system_fingerprint", "service_tier")
 TEXTS = ("reasoning_content", "reasoning", "refusal")
@@ -35,7 +35,7 @@ class ChatStream(EventStream):
         self._n = n
         self._tools = tools
         self._response: dict[str, Any] = {"object": "chat.completion", "usage": None}
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, StreamedChoice] = {}
 
     def finish(self) -> list[Completion]:
         """The choices that came, by number.
@@ -79,11 +79,11 @@ class ChatStream(EventStream):
                 raise WireError("chunks of a chat completion", is_json=True)
             index = choice.get("index")
             index = index if type(index) is int else 0
-            news |= self._choices.setdefault(index, _Choice()).take(choice)
+            news |= self._choices.setdefault(index, StreamedChoice()).take(choice)
         return news
 
 
-class _Choice:
+class StreamedChoice:
     """One choice as it grows."""
 
     def __init__(self) -> None:

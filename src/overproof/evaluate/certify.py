@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +29,7 @@ from overproof.evaluate.leaks import check_leaks
 from overproof.evaluate.learning import learning_verdict
 from overproof.evaluate.limits import Findings, limits
 from overproof.evaluate.looks import distinct_looks
+from overproof.evaluate.machine import machine_in_words
 from overproof.evaluate.provenance import provenance
 from overproof.evaluate.verdict import decide, recommend
 from overproof.evaluate.wording import percent
@@ -100,7 +98,7 @@ def build_certificate(
         "provenance": provenance(recipe, manifest, train, cards),
         "looks": _with_verdict(looks, judged["verdict"]),
         "limits": limits(Findings.of(recipe, manifest, held, judged, distinct_looks(looks))),
-        "machine": _machine() if machine is None else machine,
+        "machine": machine_in_words() if machine is None else machine,
         "recompute": f"overproof certify {recipe_file}",
     }
     return Certificate.model_validate(_facts(recipe, manifest, held) | judged | fields)
@@ -270,13 +268,3 @@ def _comparisons(
 def _with_verdict(looks: Sequence[dict[str, Any]], verdict: str) -> tuple[dict[str, Any], ...]:
     """The looks, the last of which came to this verdict."""
     return (*looks[:-1], {**looks[-1], "verdict": verdict}) if looks else ()
-
-
-def _machine() -> str:
-    """Processor, cores and system, in words."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0].split(":", 1)[1].strip() if models else name
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"

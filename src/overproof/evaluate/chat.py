@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ChatRequest", "Labelled", "ProtocolError", "completion", "completion_chunks"]
+__all__ = [
+    "MOST_CHOICES",
+    "ChatRequest",
+    "Labelled",
+    "ProtocolError",
+    "boolean_field",
+    "completion",
+    "completion_chunks",
+    "head",
+    "integer_field",
+]
 
 MOST_CHOICES = 128
 
@@ -102,21 +112,26 @@ class ChatRequest:
         options = body.get("stream_options") or {}
         if not isinstance(options, dict):
             raise ProtocolError("stream_options must be an object", param="stream_options")
-        n = _integer(body, "n", 1, MOST_CHOICES)
-        logprobs = _boolean(body, "logprobs")
-        k = _integer(body, "top_logprobs", 0, None)
+        n = integer_field(body, "n", 1, MOST_CHOICES)
+        logprobs = boolean_field(body, "logprobs")
+        k = integer_field(body, "top_logprobs", 0, None)
         if k is not None and not logprobs:
             raise ProtocolError("top_logprobs needs logprobs: true", param="top_logprobs")
         return cls(
             message=_last_user_message(body.get("messages")),
             n=1 if n is None else n,
-            stream=_boolean(body, "stream"),
-            include_usage=_boolean(options, "include_usage"),
+            stream=boolean_field(body, "stream"),
+            include_usage=boolean_field(options, "include_usage"),
             top_logprobs=(k or 0) if logprobs else None,
         )
 
 
-def _integer(body: dict[str, Any], name: str, least: int, most: int | None) -> int | None:
+def integer_field(body: dict[str, Any], name: str, least: int, most: int | None) -> int | None:
+    """A whole number of a request's body, ``None`` where it says nothing.
+
+    Raises:
+        ProtocolError: it is something else, or out of its bounds.
+    """
     value = body.get(name)
     if value is None:
         return None
@@ -127,7 +142,12 @@ def _integer(body: dict[str, Any], name: str, least: int, most: int | None) -> i
     return int(value)
 
 
-def _boolean(body: dict[str, Any], name: str) -> bool:
+def boolean_field(body: dict[str, Any], name: str) -> bool:
+    """A flag of a request's body, false where it says nothing.
+
+    Raises:
+        ProtocolError: it is something else.
+    """
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
         raise ProtocolError(f"{name} must be true or false", param=name)
@@ -196,7 +216,8 @@ def _usage(answer: Labelled, n: int) -> dict[str, int]:
     }
 
 
-def _head(kind: str, model: str) -> dict[str, Any]:
+def head(kind: str, model: str) -> dict[str, Any]:
+    """What every object of an answer begins with: a new id, the time, the model."""
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": kind,
@@ -216,17 +237,17 @@ def completion(request: ChatRequest, answer: Labelled, model: str) -> dict[str, 
         }
         for index in range(request.n)
     ]
-    head = _head("chat.completion", model)
-    return {**head, "choices": choices, "usage": _usage(answer, request.n)}
+    shared = head("chat.completion", model)
+    return {**shared, "choices": choices, "usage": _usage(answer, request.n)}
 
 
 def completion_chunks(
     request: ChatRequest, answer: Labelled, model: str
 ) -> Iterator[dict[str, Any]]:
     """``chat.completion.chunk`` objects: the role, the label, the end, and usage if asked for."""
-    head = _head("chat.completion.chunk", model)
+    shared = head("chat.completion.chunk", model)
     if request.include_usage:
-        head["usage"] = None
+        shared["usage"] = None
     logprobs = _logprobs(answer, request.top_logprobs)
     for delta, scores, reason in (
         ({"role": "assistant", "content": ""}, None, None),
@@ -235,6 +256,6 @@ def completion_chunks(
     ):
         for index in range(request.n):
             choice = {"index": index, "delta": delta, "logprobs": scores, "finish_reason": reason}
-            yield {**head, "choices": [choice]}
+            yield {**shared, "choices": [choice]}
     if request.include_usage:
-        yield {**head, "choices": [], "usage": _usage(answer, request.n)}
+        yield {**shared, "choices": [], "usage": _usage(answer, request.n)}

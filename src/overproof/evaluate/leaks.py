@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from overproof.errors import LeakError
-from overproof.records.dataset import LabelRow
 from overproof.records.hashing import text_hash
 from overproof.stats.shingles import jaccard_pairs
 
-__all__ = ["check_leaks"]
+__all__ = ["Asked", "check_leaks"]
 
 SHOWN = 3
 LENGTH = 60
 
 
+class Asked(Protocol):
+    """A row of a split: the content address of its input, and the input as it was put."""
+
+    @property
+    def item(self) -> str:
+        """Its content address."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What is asked."""
+        ...
+
+
 def check_leaks(
-    test: Sequence[LabelRow], others: Mapping[str, Sequence[LabelRow]], threshold: float
+    test: Sequence[Asked], others: Mapping[str, Sequence[Asked]], threshold: float
 ) -> None:
     """Check that no test input, nor a near-duplicate of one, is in another split.
 
@@ -47,16 +61,16 @@ def check_leaks(
             )
 
 
-Found = list[tuple[LabelRow, LabelRow, float]]
+Found = list[tuple[Asked, Asked, float]]
 
 
-def _exact(test: Sequence[LabelRow], rows: Sequence[LabelRow]) -> Found:
+def _exact(test: Sequence[Asked], rows: Sequence[Asked]) -> Found:
     known = {text_hash(row.text): row for row in reversed(rows)}
     pairs = [(row, known.get(text_hash(row.text))) for row in test]
     return [(row, other, 1.0) for row, other in pairs if other is not None]
 
 
-def _near(test: Sequence[LabelRow], rows: Sequence[LabelRow], threshold: float) -> Found:
+def _near(test: Sequence[Asked], rows: Sequence[Asked], threshold: float) -> Found:
     pairs = jaccard_pairs(
         [row.text for row in test], [row.text for row in rows], threshold=threshold
     )

@@ -15,22 +15,17 @@ and ``Retry-After``. Nothing of a request is logged or kept.
 
 from __future__ import annotations
 
-import hmac
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from overproof.errors import ConfigError
 from overproof.evaluate.batcher import BusyError, MicroBatcher
 from overproof.evaluate.chat import (
     ChatRequest,
@@ -39,13 +34,19 @@ from overproof.evaluate.chat import (
     completion,
     completion_chunks,
 )
+from overproof.evaluate.serve_http import (
+    MAX_BODY,
+    bind,
+    error_handlers,
+    guarded,
+    json_of,
+    run_server,
+)
 from overproof.evaluate.student import Student
 
 __all__ = ["bind", "build_app", "run_server"]
 
 MOST_INPUTS = 2048  # texts in one /v1/classify request
-MAX_BODY = 4 * 1024 * 1024
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(
@@ -79,28 +80,15 @@ def build_app(
         async with batcher:
             yield
 
-    def guarded(endpoint: Endpoint) -> Endpoint:
-        async def checked(request: Request) -> Response:
-            if api_key is not None:
-                _check_key(request, api_key)
-            return await endpoint(request)
-
-        return checked
-
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", guarded(endpoints.chat), methods=["POST"]),
-            Route("/v1/classify", guarded(endpoints.classify), methods=["POST"]),
-            Route("/v1/models", guarded(endpoints.models)),
-            Route("/v1/models/{model:path}", guarded(endpoints.model)),
+            Route("/v1/chat/completions", guarded(endpoints.chat, api_key), methods=["POST"]),
+            Route("/v1/classify", guarded(endpoints.classify, api_key), methods=["POST"]),
+            Route("/v1/models", guarded(endpoints.models, api_key)),
+            Route("/v1/models/{model:path}", guarded(endpoints.model, api_key)),
             Route("/health", endpoints.health),
         ],
-        exception_handlers={
-            ProtocolError: _answer_protocol_error,
-            HTTPException: _answer_http_error,
-            ClientDisconnect: _answer_nobody,
-            Exception: _answer_failure,
-        },
+        exception_handlers=error_handlers(),
         lifespan=lifespan,
     )
 
@@ -127,7 +115,7 @@ class _Endpoints:
         self._max_body = max_body
 
     async def chat(self, request: Request) -> Response:
-        asked = ChatRequest.parse(await _json(request, self._max_body))
+        asked = ChatRequest.parse(await json_of(request, self._max_body))
         text = self._frame.input_of(asked.message)
         if not text.strip():
             raise ProtocolError("the input is empty", param="messages", code="empty_input")
@@ -143,7 +131,7 @@ class _Endpoints:
         )
 
     async def classify(self, request: Request) -> Response:
-        body = await _json(request, self._max_body)
+        body = await json_of(request, self._max_body)
         given = body.get("input") if isinstance(body, dict) else None
         texts = [given] if isinstance(given, str) else given
         if not isinstance(texts, list) or not texts:
@@ -206,94 +194,3 @@ async def _stream(events: Sequence[str]) -> AsyncIterator[str]:
 def _encodable(text: str) -> bool:
     """Whether ``text`` is free of half surrogate pairs, which JSON lets through."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-async def _json(request: Request, max_body: int) -> Any:
-    """The body as JSON, without ever holding more than ``max_body`` bytes of it."""
-    too_large = ProtocolError(
-        f"the body is larger than {max_body} bytes", status=413, code="body_too_large"
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_body:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_body:
-            raise too_large
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"the body is not JSON: {error}", code="invalid_json") from error
-
-
-def _check_key(request: Request, api_key: str) -> None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    # Compared in constant time: how long a wrong token takes tells nothing about the right one.
-    right = hmac.compare_digest(token.strip().encode("latin-1"), api_key.encode())
-    if scheme.lower() != "bearer" or not right:
-        raise ProtocolError("wrong or missing API key", status=401, code="invalid_api_key")
-
-
-async def _answer_protocol_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProtocolError)
-    headers = {"Retry-After": "1"} if error.status == 503 else {}
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error.body, error.status, headers)
-
-
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    shown = ProtocolError(
-        f"{error.detail}: {request.method} {request.url.path}", status=error.status_code
-    )
-    return JSONResponse(shown.body, error.status_code, error.headers)
-
-
-async def _answer_nobody(_: Request, __: Exception) -> Response:
-    """The client left before its body was read: not a failure of ours."""
-    return Response(status_code=499)
-
-
-async def _answer_failure(_: Request, error: Exception) -> Response:
-    """500 without the details, which go to the server's own log."""
-    shown = ProtocolError(
-        f"the student failed ({type(error).__name__})", status=500, kind="server_error"
-    )
-    return JSONResponse(shown.body, 500)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one.
-
-    Raises:
-        ConfigError: when the address is unknown, taken or not allowed.
-    """
-    where = f"{host}:{port}"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigError(where, f"is no address: {error}", "name another --host") from error
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(
-            where, f"cannot be listened on: {reason}", "stop what uses it, or name another --port"
-        ) from error
-    return listener
-
-
-def run_server(app: Starlette, listener: socket.socket) -> None:
-    """Answer on ``listener`` until interrupted; requests under way are finished first."""
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=10
-    )
-    uvicorn.Server(config).run(sockets=[listener])

@@ -45,7 +45,8 @@ class Contestant(Record):
     ``agreement`` is the share of answers that say what the teacher said. ``retention`` is its
     score as a share of the teacher's. ``teacher_perplexity`` is the teacher's of this one's text,
     ``perplexity_of_teacher`` this one's of the teacher's text. ``mean_tokens`` are the tokens of
-    an answer.
+    an answer, ``None`` where nobody counted them. ``slices`` are scores of the prompts that were
+    made alike.
     """
 
     name: str
@@ -62,7 +63,8 @@ class Contestant(Record):
     outcomes: dict[str, int] = Field(default_factory=dict)
     teacher_perplexity: Interval | None = None
     perplexity_of_teacher: Interval | None = None
-    mean_tokens: float
+    mean_tokens: float | None = None
+    slices: dict[str, Interval] = Field(default_factory=dict)
     speed: Speed | None = None
     cost_per_million_usd: float | None = None
     cost_basis: str = ""
@@ -92,7 +94,8 @@ class JudgeResult(Record):
 
     ``consistent`` is the share of pairs judged alike in both orders; others count as ties.
     ``noise_floor`` is how far from one half the judge puts the teacher against a second sample of
-    itself. ``unread`` judgements were no judgement.
+    itself. ``shown_first`` is the share of decisions for the answer that stood first, one half
+    without a bias. ``unread`` pairs had a judgement that was none, and do not count.
     """
 
     first: str
@@ -101,6 +104,7 @@ class JudgeResult(Record):
     win_rate: Interval
     consistent: Interval
     noise_floor: Interval | None = None
+    shown_first: Interval | None = None
     unread: int = 0
     n: int
 

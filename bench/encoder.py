@@ -1,4 +1,4 @@
-"""Speed of fine-tuning an encoder: python bench/train.py [--quick] [--json].
+"""Speed of fine-tuning an encoder: python bench/encoder.py [--quick] [--json].
 
 The encoder has the sizes of all-MiniLM-L6-v2 and random weights, which take as long as trained
 ones, so nothing is fetched. Texts are random words whose lengths have a long tail. The peer, run
@@ -138,7 +138,7 @@ def main() -> None:
         f"torch {torch.__version__}"
     )
     if options.json:
-        result = {"bench": "train", "machine": machine, "rounds": rounds, "size": size}
+        result = {"bench": "encoder", "machine": machine, "rounds": rounds, "size": size}
         print(json.dumps({**result, "rows": rows}))
         return
     print(f"{machine}; medians of up to {rounds} rounds of {size} texts")

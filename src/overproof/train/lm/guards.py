@@ -1,0 +1,104 @@
+"""What stops a training run: a loss that is no number, no memory, Ctrl-C. Nothing is lost by it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from overproof.config.lm_students import LmStudentConfig
+from overproof.errors import StudentError
+from overproof.train.lm.checkpoints import Checkpoint
+
+__all__ = ["Interrupt", "memory_errors_named", "not_a_number"]
+
+MOST_NAMED = 8
+# How torch's allocator for main memory says that there is none left.
+NO_MEMORY = ("defaultcpuallocator", "not enough memory", "can't allocate memory", "out of memory")
+
+
+class Interrupt:
+    """Ctrl-C, noticed between two steps: the first one is kept in mind, a second one strikes."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Within the block the first Ctrl-C only sets ``asked``. Works in the main thread alone."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(_number: int, _frame: FrameType | None) -> None:
+            self.asked = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def not_a_number(
+    name: str, what: str, items: Sequence[str], last: Checkpoint | None, rate: float
+) -> StudentError:
+    """The error of a step whose loss or gradient is NaN or infinite.
+
+    Args:
+        name: of the student.
+        what: the loss or the gradient, its value and the number of the step.
+        items: dataset items that it was computed on.
+        last: the checkpoint that is kept.
+        rate: the learning rate.
+    """
+    kept = f"step {last.step} is kept" if last else "there was no checkpoint yet"
+    named = ", ".join(items[:MOST_NAMED]) + (", ..." if len(items) > MOST_NAMED else "")
+    return StudentError(
+        f"student {name}",
+        f"{what}, on the items {named}; the weights were not changed by it ({kept})",
+        f"lower learning_rate (it is {rate:g}), raise warmup, or set precision = 'float32'; if it "
+        "happens again at the same items, look at them",
+    )
+
+
+@contextmanager
+def memory_errors_named(name: str, config: LmStudentConfig) -> Iterator[None]:
+    """Say what to lower when the block runs out of memory.
+
+    Raises:
+        StudentError: in place of the allocator's own error.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_want_of_memory(error):
+            raise
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise StudentError(
+            f"student {name}", f"ran out of memory: {said}", _what_to_lower(config)
+        ) from error
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error).lower() for words in NO_MEMORY)
+
+
+def _what_to_lower(config: LmStudentConfig) -> str:
+    """What makes a step smaller, in the order of what it costs."""
+    ways: list[Any] = [
+        f"lower micro_tokens (it is {config.micro_tokens}; the curve stays the same)",
+        f"lower max_length (it is {config.max_length})",
+    ]
+    if not config.gradient_checkpointing:
+        ways.insert(1, "set gradient_checkpointing = true")
+    if config.lora is None:
+        ways.append("train low-rank updates: lora = { rank = 64 }")
+    return "; ".join(ways) + ". The last checkpoint is kept, and the same command goes on from it"

@@ -1,0 +1,1 @@
+"""How a student learns: one short file a method, each no more than its loss."""

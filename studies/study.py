@@ -1,0 +1,250 @@
+"""Read the study's certified runs into one table, one plot and the page that shows them.
+
+    python studies/study.py runs/study-cpu --page docs/study.md --plot docs/img/study.svg
+
+Students of one method differ in their seed alone and are named METHOD-SEED. The page keeps what
+people wrote on it: only the part between its two markers is made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student_t
+
+from overproof.errors import OverproofError, RunError
+from overproof.records.files import write_atomically
+from overproof.records.lm_student import LmStudentCard
+from overproof.records.text_certificate import Contestant, TextCertificate
+from overproof.report.dots import Dot, DotRow, Guide, dot_chart
+
+__all__ = ["Figure", "Group", "groups_of", "over_prompts_and_seeds", "page_with", "plot", "table"]
+
+Floats = npt.NDArray[np.float64]
+BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
+LEGEND = {
+    "sft": "SFT on the teacher's text",
+    "sparse_kd": "KD from top-20 log-probs",
+    "sampled_kd": "KD from sampled tokens",
+    "dense_kd": "KD from all logits",
+    "on_policy": "on-policy KD",
+}
+STYLE = """
+svg{font-family:system-ui,"Segoe UI","Helvetica Neue",Arial,sans-serif;background:#fbfaf6}
+text{font-size:13px;fill:#1e1d1a}.tick,.guide-text{fill:#615c52;font-size:12px}
+.grid,.rule{stroke:#dcd7cb}.rule{stroke-dasharray:1 3}.axis{stroke:#615c52}
+.guide{stroke:#1e1d1a}.guide.ceiling{stroke-dasharray:1 4;stroke-width:1.8}
+.range{stroke:#1f4e79;stroke-width:2}.range.student-2{stroke:#5c7f9f;stroke-width:1}
+.range.baseline{stroke:#615c52}.mark{stroke:#1f4e79;fill:#1f4e79;stroke-width:1.8}
+.mark.student-2{fill:#fbfaf6;stroke:#5c7f9f}.mark.baseline{fill:#fbfaf6;stroke:#615c52}
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An estimate with its interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One method: its students' certificates and cards, and their scores by seed and prompt.
+
+    Shapes: S seeds, P prompts.
+    """
+
+    method: str
+    students: tuple[Contestant, ...]
+    cards: tuple[LmStudentCard, ...]
+    scores: Floats  # (S, P)
+
+
+def over_prompts_and_seeds(linear: Floats, estimate: float, confidence: float = 0.95) -> Figure:
+    """An interval that allows for other prompts and for other seeds.
+
+    The variance of a mean over P prompts and S seeds that are crossed: what prompts bring, taken
+    from the means over seeds, and what seeds bring, taken from the means over prompts. Each holds
+    the noise that belongs to a prompt and a seed together, so that it is counted twice and the
+    interval is a little wide. Degrees of freedom by Satterthwaite (Biometrics Bulletin 2, 1946):
+    three seeds have two, and where seeds matter most the interval shows it.
+
+    Args:
+        linear: (S, P) contributions whose mean is what varies; their level does not matter.
+        estimate: the middle of the interval.
+        confidence: of the interval.
+    """
+    n_seeds, n_prompts = linear.shape
+    of_prompts = float(linear.mean(0).var(ddof=1)) / n_prompts
+    of_seeds = float(linear.mean(1).var(ddof=1)) / n_seeds if n_seeds > 1 else 0.0
+    total = of_prompts + of_seeds
+    if total == 0.0:
+        return Figure(estimate, estimate, estimate)
+    below = of_prompts**2 / (n_prompts - 1)
+    below += of_seeds**2 / (n_seeds - 1) if n_seeds > 1 else 0.0
+    half = float(student_t.ppf((1 + confidence) / 2, total**2 / below)) * math.sqrt(total)
+    return Figure(estimate, estimate - half, estimate + half)
+
+
+def retention(scores: Floats, teacher: Floats) -> Figure:
+    """Mean score as a share of the teacher's, by the delta method.
+
+    Args:
+        scores: (S, P).
+        teacher: (P,) its scores on the same prompts.
+    """
+    ratio = float(scores.mean() / teacher.mean())
+    return over_prompts_and_seeds((scores - ratio * teacher) / teacher.mean(), ratio)
+
+
+def groups_of(
+    certificate: TextCertificate, run: Path, scores: Mapping[str, Floats]
+) -> list[Group]:
+    """The students of a run by method, in the order of the certificate.
+
+    Raises:
+        RunError: a student has no scores, or the run has no students.
+    """
+    found: dict[str, list[Contestant]] = {}
+    for one in certificate.contestants:
+        if one.role == "student":
+            found.setdefault(re.sub(r"-\d+$", "", one.name), []).append(one)
+    if not found:
+        raise RunError(str(run), "has no students in its certificate", "train them first")
+    groups = []
+    for students in found.values():
+        for one in students:
+            if one.name not in scores:
+                raise RunError(str(run), f"has no answers of {one.name}", "run `overproof certify`")
+        groups.append(
+            Group(
+                students[0].method,
+                tuple(students),
+                tuple(LmStudentCard.load(run / "students" / one.name) for one in students),
+                np.stack([scores[one.name] for one in students]),
+            )
+        )
+    return groups
+
+
+def _named(group: Group) -> str:
+    return LEGEND.get(group.method, group.method)
+
+
+def table(certificate: TextCertificate, groups: Sequence[Group], teacher: Floats) -> str:
+    """The study's table, in Markdown."""
+    first = next((g for g in groups if g.method == "sft"), None)
+    lines = [
+        "| method | solved | retention | minus SFT | says what the teacher says | broken output "
+        "| tokens read | minutes to train |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in certificate.contestants:
+        if one.role != "student":
+            told = "1" if one.role == "teacher" else _mean([one.retention]) or "n/a"
+            lines.append(
+                f"| {one.name} | {one.score.estimate:.3f} [{one.score.low:.3f}, "
+                f"{one.score.high:.3f}] | {told} | | {_mean([one.agreement])} "
+                f"| {one.degeneration.any.estimate:.3f} | | |"
+            )
+    for group in groups:
+        solved = over_prompts_and_seeds(group.scores, float(group.scores.mean()))
+        minus = ""
+        if first is not None and group is not first and first.scores.shape == group.scores.shape:
+            gaps = group.scores - first.scores  # one prompt, one seed: paired in both
+            minus = _signed(over_prompts_and_seeds(gaps, float(gaps.mean())))
+        tokens = [card.tokens for card in group.cards]
+        seconds = [card.train_seconds for card in group.cards]
+        lines.append(
+            f"| {_named(group)} | {solved} | {retention(group.scores, teacher)} | {minus} "
+            f"| {_mean([one.agreement for one in group.students])} "
+            f"| {np.mean([one.degeneration.any.estimate for one in group.students]):.3f} "
+            f"| {np.mean(tokens):,.0f} | {np.mean(seconds) / 60:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _mean(intervals: Sequence[object]) -> str:
+    known = [getattr(each, "estimate", None) for each in intervals]
+    values = [value for value in known if value is not None]
+    return f"{np.mean(values):.3f}" if values else ""
+
+
+def _signed(figure: Figure) -> str:
+    return f"{figure.estimate:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
+
+
+def by_task(groups: Sequence[Group], tasks: Sequence[str], teacher: Floats) -> str:
+    """Solved by task: the teacher and the mean of each method's seeds, in Markdown."""
+    names = sorted(set(tasks))
+    lines = [
+        "| task | prompts | teacher | " + " | ".join(_named(g) for g in groups) + " |",
+        "|---|---|---|" + "---|" * len(groups),
+    ]
+    for name in names:
+        chosen = np.array([task == name for task in tasks])
+        cells = [f"{group.scores[:, chosen].mean():.3f}" for group in groups]
+        lines.append(
+            f"| {name} | {chosen.sum()} | {teacher[chosen].mean():.3f} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(groups: Sequence[Group], teacher: Floats, base: Contestant | None) -> str:
+    """Retention of every method with its interval, and of each seed below it, as SVG."""
+    rows = []
+    for group in groups:
+        whole = retention(group.scores, teacher)
+        dots = [Dot(whole.estimate, whole.low, whole.high, "student")]
+        for one in group.scores:
+            each = retention(one[None], teacher)
+            dots.append(Dot(each.estimate, each.low, each.high, "student-2"))
+        rows.append(DotRow(_named(group), str(whole), tuple(dots)))
+    if base is not None and base.retention is not None:
+        r = base.retention
+        figure = Figure(r.estimate, r.low, r.high)
+        rows.append(
+            DotRow("untrained base", str(figure), (Dot(r.estimate, r.low, r.high, "baseline"),))
+        )
+    top = max(1.02, max(dot.high for row in rows for dot in row.dots))
+    drawn = dot_chart(
+        rows,
+        key="study",
+        title="Retention by method",
+        description="; ".join(f"{row.name}: {row.value}" for row in rows),
+        axis=(min(0.0, min(dot.low for row in rows for dot in row.dots)), top),
+        tick=lambda value: f"{100 * value:.0f} %",
+        guides=[Guide(1.0, "teacher", "ceiling")],
+        caption="share of the teacher's score; filled: over prompts and seeds, hollow: each seed",
+        width=860.0,
+    )
+    head, _, body = drawn.partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{STYLE}</style>{body}\n'
+
+
+def page_with(page: str, made: str) -> str:
+    """The page with what stands between its markers replaced.
+
+    Raises:
+        RunError: the page lacks a marker.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise RunError(
+            "the page", "lacks the markers that the table goes between",
+            f"write {BEGIN} and {END} on lines of their own",
+        )  # fmt: skip
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{made}\n{END}{rest.partition(END)[2]}"

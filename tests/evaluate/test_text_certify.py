@@ -1,0 +1,414 @@
+"""The certificate of a text task: verdicts, contestants, refusals, resumption."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from text_world import (
+    NOW,
+    WORDS,
+    Scripted,
+    add_student,
+    collect,
+    right_answer,
+    says,
+    sums,
+    write_recipe,
+)
+
+from overproof.config.load import LoadedTextRecipe
+from overproof.errors import DataError, LeakError, RunError, StudentError
+from overproof.evaluate.text import answers
+from overproof.evaluate.text.certify import certify_text
+from overproof.evaluate.text.deferral_rule import rule_of
+from overproof.evaluate.text.leak_check import check_text_leaks
+from overproof.evaluate.text.rows import read_held_out
+from overproof.records.chat_dataset import write_chats
+from overproof.records.exchange import Completion, Message, Outcome, Request, TokenLogprob
+from overproof.records.hashing import file_sha256
+from overproof.records.ledger import Ledger
+from overproof.records.text_certificate import Contestant, TextCertificate, TextComparison
+from overproof.records.text_dataset import Origin, TextExample
+
+
+def weights(directory: Path, name: str) -> Path:
+    """A directory that looks like weights; scripted tests never load them."""
+    place = directory / name
+    place.mkdir(parents=True)
+    (place / "config.json").write_text(json.dumps({"name": name}))
+    (place / "model.safetensors").write_bytes(name.encode())
+    return place
+
+
+def half_right(request: Request) -> str:
+    answer = right_answer(request)
+    return answer if int(answer) % 4 == 1 else "no idea"
+
+
+class World:
+    """A collected run; ``students`` says what each answers."""
+
+    def __init__(
+        self,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        students: dict[str, Any],
+        base: Any = "no idea",
+        teacher: Any = right_answer,
+        **recipe: Any,
+    ) -> None:
+        self.loaded: LoadedTextRecipe = write_recipe(directory, **recipe)
+        self.manifest = collect(monkeypatch, self.loaded, teacher)
+        self.base = weights(directory, "base")
+        for name in students:
+            add_student(
+                self.loaded, weights(directory / "made", name), self.base, name,
+                method="sft" if name.startswith("sft") else "dense_kd",
+            )  # fmt: skip
+        told = {name: one if callable(one) else says(one) for name, one in students.items()}
+        self.scripted = Scripted({"base": says(base), **told})
+        monkeypatch.setattr(answers, "connect", self.scripted)
+
+    def certify(self) -> TextCertificate:
+        return certify_text(self.loaded, now=NOW, say=lambda _: None)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def contestant(certificate: TextCertificate, name: str) -> Contestant:
+    return next(one for one in certificate.contestants if one.name == name)
+
+
+def between(certificate: TextCertificate, first: str, second: str) -> TextComparison:
+    return next(c for c in certificate.comparisons if (c.first, c.second) == (first, second))
+
+
+WIDE = 'scorer = "exact"\nbootstrap = 200\nmargin = 0.2\nmachine_usd_per_hour = 0.36'
+
+
+def test_a_student_as_good_as_its_teacher_is_certified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    students = {"sft": says(half_right), "good": says(right_answer)}
+    world = World(tmp_path, monkeypatch, students, certificate=WIDE)
+    found = world.certify()
+    assert (found.verdict, found.certified) == ("certified", ("good",))
+    assert found.verdict_text.startswith("good is not worse than its teacher by 20 points or more.")
+    assert [c.role for c in found.contestants] == ["teacher", "student", "student", "baseline"]
+    good, sft = contestant(found, "good"), contestant(found, "sft")
+    assert (good.score.estimate, good.n) == (1.0, 20)
+    assert good.retention is not None
+    assert good.retention.estimate == 1.0
+    assert sft.retention is not None
+    assert sft.retention.low < sft.retention.estimate == sft.score.estimate < 1.0
+    assert good.agreement is not None
+    assert good.agreement.estimate == 1.0
+    assert contestant(found, "untrained base").score.estimate == 0.0
+    assert between(found, "good", "teacher").verdict == "non-inferior"
+    assert between(found, "sft", "teacher").verdict == "inferior"
+    assert between(found, "good", "untrained base").verdict == "better"
+    assert between(found, "good", "sft").verdict == "better"
+    assert len(found.comparisons) == 5
+    assert found.looks == 1
+    assert found.versions["overproof"]
+    teacher = contestant(found, "teacher")
+    assert (teacher.agreement, teacher.retention) == (None, None)
+    assert teacher.mean_tokens == pytest.approx(1.95, abs=0.2)
+    assert teacher.cost_per_million_usd == 0.0
+    assert good.cost_per_million_usd is not None
+    assert found.costs["making"]["training good"]["usd"] == pytest.approx(3.0 / 3600 * 0.36)
+    assert json.loads(found.model_dump_json())["kind"] == "text"
+
+
+def test_a_second_run_asks_nobody_and_is_the_same_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch, {"good": says(right_answer)}, certificate=WIDE)
+    first = world.certify()
+    asked = len(world.scripted.asked)
+    assert asked == 40
+    again = world.certify()
+    assert len(world.scripted.asked) == asked
+    assert again == first
+    looks = lines_of(world.loaded.run_dir / "looks.jsonl")
+    assert [(look["repeat_of"], look["verdict"]) for look in looks] == [
+        (None, "certified"), (1, "certified")
+    ]  # fmt: skip
+    with Ledger.open(world.loaded.run_dir / "ledger.sqlite") as ledger:
+        assert len(list(ledger.notes("look"))) == 2
+        assert ledger.verify().ok
+
+
+def test_several_students_are_corrected_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone each would pass at a margin of 13 points; four of them do not."""
+    wide = WIDE.replace("0.2", "0.13")
+    alone = World(tmp_path / "a", monkeypatch, {"a": says(right_answer)}, certificate=wide)
+    assert alone.certify().certified == ("a",)
+    four = {name: says(right_answer) for name in "abcd"}
+    found = World(tmp_path / "b", monkeypatch, four, certificate=wide).certify()
+    assert all(between(found, name, "teacher").verdict == "non-inferior" for name in "abcd")
+    assert (found.verdict, found.certified) == ("not certified", ())
+    assert any("Holm" in said and "not certified among" in said for said in found.limits)
+
+
+def test_what_fails_or_never_stops_scores_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: Request) -> Completion:
+        number = int(right_answer(request))
+        if number % 3 == 0:
+            return says(right_answer, outcome=Outcome.TRUNCATED)(request)
+        if number % 3 == 1:
+            return says("", outcome=Outcome.FAILED, error="too long")(request)
+        return says("go on and on and on " * 10)(request) if number % 2 else says(" ")(request)
+
+    found = World(tmp_path, monkeypatch, {"bad": answer}, certificate=WIDE).certify()
+    bad = contestant(found, "bad")
+    assert bad.score.estimate == 0.0
+    assert bad.outcomes["truncated"] + bad.outcomes["failed"] + bad.outcomes["answered"] == 20
+    broken = bad.degeneration
+    assert broken.unstopped.estimate == bad.outcomes["truncated"] / 20
+    assert broken.loops.estimate + broken.empty.estimate == bad.outcomes["answered"] / 20
+    assert broken.any.estimate == 1 - bad.outcomes["failed"] / 20
+    assert found.verdict == "not certified"
+    assert "worse than its teacher by more than 20 points" in found.verdict_text
+    assert any(said.startswith("Of the answers of bad") for said in found.limits)
+
+
+def test_the_teachers_failures_count_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def teacher(request: Request) -> str:
+        answer = right_answer(request)
+        return "" if int(answer) % 11 == 0 else answer
+
+    options: dict[str, Any] = {"teacher": teacher, "task": "[budget]\nmax_failed = 0.5"}
+    world = World(
+        tmp_path / "a", monkeypatch, {"good": says(right_answer)}, certificate=WIDE, **options
+    )
+    found = world.certify()
+    failed = 20 - contestant(found, "teacher").outcomes["answered"]
+    assert failed > 0
+    assert contestant(found, "teacher").score.estimate == pytest.approx(1 - failed / 20)
+    good = contestant(found, "good")
+    assert good.score.estimate == 1.0
+    assert good.agreement is not None
+    assert good.agreement.n == 20 - failed
+    told = WIDE.replace('"exact"', '"teacher"')
+    world = World(
+        tmp_path / "b", monkeypatch, {"good": says(right_answer)}, certificate=told, **options
+    )
+    found = world.certify()
+    assert contestant(found, "good").n == contestant(found, "teacher").n == 20 - failed
+    assert any("what the teacher said counts as right" in said for said in found.limits)
+
+
+def test_extraction_is_certified_by_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+    tmp_path.joinpath("schema.json").write_text(json.dumps(schema))
+    rows = [
+        row | {"answer": json.dumps({"sum": int(row["answer"]), "unit": 1})} for row in sums(40)
+    ]
+
+    def whole(request: Request) -> str:
+        return json.dumps({"sum": int(right_answer(request)), "unit": 1})
+
+    def part(request: Request) -> str:
+        return json.dumps({"sum": int(right_answer(request))})
+
+    found = World(
+        tmp_path, monkeypatch, {"part": says(part)}, base='{"sum": "x"}', teacher=whole, rows=rows,
+        task='answer = "json"\nschema = "schema.json"', certificate=WIDE.replace("exact", "json"),
+    ).certify()  # fmt: skip
+    student = contestant(found, "part")
+    assert student.score.estimate == pytest.approx(2 / 3)
+    assert student.details["valid"].estimate == 1.0
+    assert student.details["exact"].estimate == 0.0
+    assert student.details["field_f1_micro"].estimate == pytest.approx(2 / 3)
+    assert student.details["field_precision_micro"].estimate == 1.0
+    assert student.details["field_recall_micro"].estimate == 0.5
+    assert contestant(found, "untrained base").details["valid"].estimate == 0.0
+    assert between(found, "part", "teacher").difference.method == "score, nonparametric"
+
+
+def test_when_to_ask_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: Request) -> Completion:
+        text = half_right(request)
+        sure = -0.01 if text != "no idea" else -2.0
+        told = (TokenLogprob(token="x", logprob=sure),)
+        return says(text, logprobs=told)(request)
+
+    world = World(
+        tmp_path, monkeypatch, {"unsure": answer}, n=90, data="train = 10\ntune = 40\ntest = 40",
+        certificate=WIDE + "\nagreement = 0.9",
+    )  # fmt: skip
+    found = world.certify()
+    [curve] = found.deferral
+    assert (curve.student, curve.stated, curve.n_tune) == ("unsure", 0.9, 40)
+    assert curve.chosen.agreement == 1.0
+    assert 0.2 < curve.chosen.deferred < 0.9
+    rule = rule_of(world.loaded.run_dir / "students" / "unsure")
+    assert (rule.threshold, rule.max_tokens) == (curve.threshold, 8)
+    assert len(world.scripted.asked) == 120
+    world.certify()
+    assert len(world.scripted.asked) == 120
+
+
+def test_test_prompts_in_training_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch, {"good": says(right_answer)}, certificate=WIDE)
+    dataset = world.loaded.run_dir / "dataset"
+    (dataset / "train.parquet").write_bytes((dataset / "test.parquet").read_bytes())
+    with pytest.raises(RunError, match="is not the file that was frozen"):
+        world.certify()
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["files"]["train.parquet"] = file_sha256(dataset / "train.parquet")
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LeakError, match="the train split"):
+        world.certify()
+    assert not world.scripted.asked
+    assert not (world.loaded.run_dir / "looks.jsonl").exists()
+
+
+def prompts(directory: Path, split: Any, texts: list[str], kind: str = "file") -> None:
+    examples = [
+        TextExample(
+            item=f"{split} {i}", sample=0, split=split,
+            messages=(Message(role="user", content=text),), outcome=Outcome.ANSWERED, answer="yes",
+            origin=Origin(kind=kind, source="here"),
+        )
+        for i, text in enumerate(texts)
+    ]  # fmt: skip
+    directory.mkdir(exist_ok=True)
+    write_chats(directory, split, examples)
+
+
+def test_the_wording_of_a_template_is_no_leak(tmp_path: Path) -> None:
+    long = "Please say in one short sentence what you think of the animal that is called: "
+    train = [f"{long}{word} of the {word[::-1]}?" for word in WORDS]
+    test = [f"{long}{word * 2} from the {word * 3}?" for word in WORDS]
+    for kind in ("file", "expand"):
+        prompts(tmp_path / kind, "train", train, kind)
+        prompts(tmp_path / kind, "test", test)
+        rows = read_held_out(tmp_path / kind, "test")
+        check_text_leaks(rows, tmp_path / kind, 0.8)
+        for leak in (test[3].upper(), test[4].replace("from the", "from  the!")):
+            prompts(tmp_path / kind, "train", [*train, leak], kind)
+            with pytest.raises(LeakError, match="1 test input or near-dup"):
+                check_text_leaks(rows, tmp_path / kind, 0.8)
+        prompts(tmp_path / kind, "train", train, kind)
+        prompts(tmp_path / kind, "tune", [test[0]], kind)
+        with pytest.raises(LeakError, match="the tune split"):
+            check_text_leaks(rows, tmp_path / kind, 1.0)
+
+
+def test_what_cannot_be_measured_is_refused_before_anybody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = World(tmp_path / "none", monkeypatch, {}, certificate=WIDE)
+    with pytest.raises(RunError, match="holds no finished student"):
+        empty.certify()
+    good = {"good": says(right_answer)}
+    gym = World(tmp_path / "gym", monkeypatch, good, certificate='scorer = "reasoning_gym"')
+    with pytest.raises(DataError, match="is no task of reasoning-gym"):
+        gym.certify()
+    untested = World(tmp_path / "no-test", monkeypatch, good, data="train = 10", certificate=WIDE)
+    with pytest.raises(RunError, match="no test prompt"):
+        untested.certify()
+    other = World(tmp_path / "other", monkeypatch, good, certificate=WIDE)
+    card = other.loaded.run_dir / "students" / "good" / "student.json"
+    card.write_text(card.read_text().replace(other.manifest.dataset_sha256, "sha256:0"))
+    with pytest.raises(StudentError, match="another dataset"):
+        other.certify()
+    gone = World(tmp_path / "gone", monkeypatch, good, certificate=WIDE)
+    gone.base.rename(gone.base.with_name("moved"))
+    with pytest.raises(StudentError, match="untrained base that is not there"):
+        gone.certify()
+    changed = World(tmp_path / "changed", monkeypatch, good, certificate=WIDE)
+    recipe = write_recipe(tmp_path / "changed", certificate=WIDE.replace("0.2", "0.5"))
+    with pytest.raises(RunError, match="another recipe"):
+        certify_text(recipe, now=NOW, say=lambda _: None)
+    for world in (empty, gym, untested, other, gone, changed):
+        assert not world.scripted.asked
+
+
+def test_a_file_of_the_dataset_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch, {"good": says(right_answer)}, certificate=WIDE)
+    (world.loaded.run_dir / "dataset" / "references.parquet").unlink()
+    with pytest.raises(RunError, match=r"references\.parquet"):
+        world.certify()
+
+
+@pytest.mark.slow
+def test_local_weights_read_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiny_lm import write_tiny_lm
+
+    place = write_tiny_lm(tmp_path / "weights")
+    loaded = write_recipe(tmp_path, kind="local", model=str(place), certificate=WIDE)
+    collect(monkeypatch, loaded)
+    add_student(loaded, place, place)
+    found = certify_text(loaded, now=NOW, say=lambda _: None)
+    small = contestant(found, "small")
+    assert small.outcomes == {"truncated": 20}
+    assert small.degeneration.unstopped.estimate == 1.0
+    teacher, base = contestant(found, "teacher"), contestant(found, "untrained base")
+    assert teacher.teacher_perplexity is not None
+    assert small.teacher_perplexity == base.teacher_perplexity
+    # The same weights as the teacher's: it reads the teacher's text as the teacher itself does.
+    assert small.perplexity_of_teacher is not None
+    assert small.perplexity_of_teacher.estimate == pytest.approx(
+        teacher.teacher_perplexity.estimate, rel=1e-4
+    )
+    assert small.teacher_perplexity is not None
+    # What weights say at temperature 0 is what they find likely.
+    assert small.teacher_perplexity.estimate < teacher.teacher_perplexity.estimate
+    assert teacher.parameters == 67_248
+
+
+@pytest.mark.slow
+def test_an_adapter_is_measured_on_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter whose weights were set by hand answers otherwise than its base."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from tiny_lm import write_tiny_lm
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from overproof.clients.quiet import quiet_transformers
+
+    place = write_tiny_lm(tmp_path / "weights")
+    loaded = write_recipe(tmp_path, certificate=WIDE)
+    collect(monkeypatch, loaded)
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
+        config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(place), config)
+        torch.manual_seed(1)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=2.0)
+        directory = add_student(loaded, tmp_path / "weights", place, "low", adapter=True)
+        (directory / "model.safetensors").unlink()
+        model.save_pretrained(directory / "adapter")
+        AutoTokenizer.from_pretrained(place).save_pretrained(directory / "adapter")
+    world = certify_text(loaded, now=NOW, say=lambda _: None)
+    said = {
+        name: [line["text"] for line in lines_of(path)]
+        for name in ("low", "base")
+        for path in (loaded.run_dir / "answers").glob(f"{name}*/test.jsonl")
+    }
+    assert len(said["low"]) == len(said["base"]) == 20
+    assert said["low"] != said["base"]
+    assert contestant(world, "low").n == 20

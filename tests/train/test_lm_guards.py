@@ -1,0 +1,235 @@
+"""What stops a training run says why, and loses nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_chats import Plain, load_tiny, make_chats, make_config
+from tiny_lm import write_tiny_lm
+
+from overproof.config.lm_students import OnPolicyConfig
+from overproof.errors import DataError, StudentError
+from overproof.train.lm.parts import Batch, LmStudent, TokenizedChat
+from overproof.train.lm.trainer import Fit, fit
+
+TRAIN = make_chats(24)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage() -> Iterator[None]:
+    """Each run collects garbage, which takes long among all that a test session has loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_lm(tmp_path_factory.mktemp("lm"))
+
+
+@pytest.fixture
+def student(base: Path) -> LmStudent:
+    return load_tiny(base)
+
+
+def train(student: LmStudent, out: Path, method: Any = None, **more: Any) -> Fit:
+    progress = more.pop("progress", None)
+    config = make_config(**more)
+    return fit(student, method or Plain(), TRAIN, [], config, out=out, seed=5, progress=progress)
+
+
+def weights_of(student: LmStudent) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in student.module.parameters()])
+
+
+class Spoiled(Plain):
+    """Whose loss or gradient goes wrong where chat 7 is."""
+
+    def __init__(self, how: str) -> None:
+        self.how, self.wanted = how, torch.tensor(TRAIN[7].ids)
+
+    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+        loss = super().loss(model, batch)
+        rows = [row.unfold(0, len(self.wanted), 1) for row in batch["input_ids"]
+                if len(row) >= len(self.wanted)]  # fmt: skip
+        if not any(bool((row == self.wanted).all(1).any()) for row in rows):
+            return loss
+        if self.how == "gradient":
+            # Finite, with an infinite slope.
+            return (
+                loss
+                + next(model.parameters())
+                .flatten()[0]
+                .sub(next(model.parameters()).flatten()[0].detach())
+                .abs()
+                .sqrt()
+            )
+        return loss * float(self.how)
+
+
+@pytest.mark.parametrize("how", ["nan", "inf", "gradient"])
+def test_no_number(student: LmStudent, base: Path, tmp_path: Path, how: str) -> None:
+    before: list[torch.Tensor] = []
+    with pytest.raises(StudentError) as told:
+        train(
+            student, tmp_path, Spoiled(how), epochs=3,
+            progress=lambda *_: before.append(weights_of(student)),
+        )  # fmt: skip
+    said = str(told.value)
+    step = len(before) + 1
+    assert f"at step {step}" in said
+    assert "item-7" in said
+    assert "learning_rate" in said
+    if how != "gradient":
+        assert said.count("item-") < 8, "it names the piece, and not the whole step"
+    unchanged = before[-1] if before else weights_of(load_tiny(base))
+    assert torch.equal(weights_of(student), unchanged), "stopped before the update"
+    kept = [path.name for path in tmp_path.glob("*/step-*")]
+    assert kept == ([f"step-{(step - 1) // 2 * 2:06d}"] if step > 2 else [])
+    assert ("no checkpoint" if step <= 2 else f"step {(step - 1) // 2 * 2} is kept") in said
+
+
+class Greedy(Plain):
+    """Asks for more memory than there is."""
+
+    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+        return super().loss(model, batch) + torch.empty(2**48).sum()
+
+
+class Cuda(Plain):
+    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+        del model, batch
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+@pytest.mark.parametrize("method", [Greedy(), Cuda()])
+def test_out_of_memory(student: LmStudent, tmp_path: Path, method: Plain) -> None:
+    with pytest.raises(StudentError, match="ran out of memory") as told:
+        train(student, tmp_path, method)
+    for way in ("micro_tokens (it is 100", "gradient_checkpointing = true", "lora", "max_length"):
+        assert way in str(told.value)
+    with pytest.raises(StudentError) as again:
+        train(student, tmp_path, method, gradient_checkpointing=True)
+    assert "gradient_checkpointing" not in str(again.value), "it is set already"
+
+
+def test_another_error_stays_what_it_is(student: LmStudent, tmp_path: Path) -> None:
+    class Broken(Plain):
+        def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(student, tmp_path, Broken())
+
+
+def test_ctrl_c_saves_the_step_and_goes_on(base: Path, tmp_path: Path) -> None:
+    def interrupt(_share: float, facts: dict[str, Any]) -> None:
+        if facts["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    student = load_tiny(base)
+    with pytest.raises(KeyboardInterrupt, match="step 3, which is saved"):
+        train(student, tmp_path / "a", progress=interrupt, checkpoint_every=100)
+    assert signal.getsignal(signal.SIGINT) is handler
+    resumed, whole = load_tiny(base), load_tiny(base)
+    done = train(resumed, tmp_path / "a", checkpoint_every=100)
+    assert "taken up again after step 3" in done.notes
+    assert done.losses == train(whole, tmp_path / "b").losses
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+
+
+def test_another_configuration_begins_anew(base: Path, tmp_path: Path) -> None:
+    train(load_tiny(base), tmp_path)
+    other = train(load_tiny(base), tmp_path, learning_rate=1e-3)
+    assert not other.notes
+    assert len(list(tmp_path.glob("*/step-*"))) == 2
+
+
+def test_a_chat_longer_than_the_context(student: LmStudent, tmp_path: Path) -> None:
+    student.context = 20
+    with pytest.raises(DataError, match="reads 20 tokens at most"):
+        train(student, tmp_path)
+
+
+def test_an_end_that_no_chat_has(student: LmStudent, tmp_path: Path) -> None:
+    student.end, student.ends = 261, frozenset({261})
+    with pytest.raises(DataError, match="never learn to stop"):
+        train(student, tmp_path)
+
+
+def test_no_chats(student: LmStudent, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there are none"):
+        fit(student, Plain(), [], [], make_config(), out=tmp_path, seed=1)
+
+
+class Talker(Plain):
+    """Answers prompts itself, each with ``10 + index`` tokens."""
+
+    name = "on_policy"
+
+    def __init__(self) -> None:
+        self.prepared: list[tuple[int, list[int]]] = []
+        self.learned: list[int] = []
+
+    def prepare(self, model: Any, batch: Batch, step: int) -> Batch:
+        del model
+        chosen = batch["chat_index"].tolist()
+        self.prepared.append((step, chosen))
+        width = 10 + max(chosen)
+        used = torch.tensor([[t < 10 + i for t in range(width)] for i in chosen])
+        ids = torch.full((len(chosen), width), 65)
+        labels = ids.masked_fill(~used, -100)
+        labels[:, :4] = -100
+        return {"input_ids": ids, "labels": labels, "attention_mask": used.long(),
+                "position_ids": torch.arange(width).expand(len(chosen), -1)}  # fmt: skip
+
+    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+        self.learned.append(batch["input_ids"].numel())
+        return super().loss(model, batch)
+
+
+def on_policy(**changes: Any) -> OnPolicyConfig:
+    told = {"name": "small", "start": "sft", "method": "on_policy", "prompts_per_step": 5,
+            "steps": 4, "micro_tokens": 60, "batch_tokens": 100}  # fmt: skip
+    return OnPolicyConfig.model_validate(told | changes)
+
+
+def test_the_students_own_text_is_cut_to_memory(student: LmStudent, tmp_path: Path) -> None:
+    method = Talker()
+    done = fit(student, method, TRAIN, [], on_policy(), out=tmp_path / "a", seed=2)
+    assert [step for step, _ in method.prepared] == [0, 1, 2, 3], "one rollout a step"
+    assert all(len(set(chosen)) == 5 for _, chosen in method.prepared)
+    assert max(method.learned) <= 60
+    wanted = sum(10 + i for _, chosen in method.prepared for i in chosen)
+    assert (done.tokens, done.answer_tokens) == (wanted, wanted - 4 * 5 * 4)
+    capped = fit(
+        student, Talker(), TRAIN, [], on_policy(max_tokens=150), out=tmp_path / "b", seed=2
+    )
+    assert capped.steps < done.steps
+    assert capped.tokens >= 150
+
+
+def test_nothing_to_learn(student: LmStudent, tmp_path: Path) -> None:
+    class Silent(Talker):
+        def prepare(self, model: Any, batch: Batch, step: int) -> Batch:
+            ready = dict(super().prepare(model, batch, step))
+            return ready | {"labels": torch.full_like(ready["labels"], -100)}
+
+    with pytest.raises(StudentError, match="nothing to learn in step 1"):
+        fit(student, Silent(), TRAIN, [], on_policy(), out=tmp_path, seed=2)
+
+
+def test_a_chat_of_its_own_row(student: LmStudent, tmp_path: Path) -> None:
+    long = TokenizedChat(0, "long", 0, (*[70] * 150, 260), 3)
+    done = fit(student, Plain(), [*TRAIN, long], [], make_config(), out=tmp_path, seed=2)
+    assert done.tokens == 2 * (sum(len(chat.ids) for chat in TRAIN) + 151)
