@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-WORDS = (
+WORDS = (  # noqa: SIM905 - one a line would be four pages
     "the of and to in is that for it was on are as with his they at be this from have or by one "
     "had not but what all were when we there can an your which their said if do will each about "
     "how up out them then she many some so these would other into has more her two like him see "
     "time could no make than first been its who now people my made over did down only way find"
-).split()  # noqa: SIM905 - one word a line would be four pages
+).split()
 SPECIAL = ("<pad>", "<end>", "<user>", "<assistant>")
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} <end> {% endfor %}"
@@ -140,7 +140,8 @@ def write_signals(directory: Path, answers: list[int], vocabulary: int) -> None:
             directory / kind, k=K, vocabulary=vocabulary, kind=kind, fingerprint="bench"
         ) as writer:
             for n in answers:
-                ids = np.array([rng.choice(vocabulary, K, replace=False) for _ in range(n)])
+                spread = np.arange(K) * (vocabulary // K)  # K different tokens
+                ids = (rng.integers(vocabulary, size=(n, 1)) + spread) % vocabulary
                 if kind == "top":
                     share = rng.dirichlet(np.full(K + 1, 0.3), n).clip(1e-6)
                     share /= share.sum(axis=1, keepdims=True)

@@ -31,7 +31,7 @@ class Meter:
 
     def __init__(self, size: Size) -> None:
         self.size, self.tokens = size, 0
-        self.ends: list[tuple[float, int]] = []
+        self.ends: list[tuple[float, int, float]] = []
         self.losses: list[float] = []
         self.memory = 0.0
         self.baseline = 0.0
@@ -50,16 +50,20 @@ class Meter:
 
         if self.on_gpu:
             torch.cuda.synchronize()
-        self.ends.append((time.perf_counter(), self.tokens))
+        self.ends.append((time.perf_counter(), self.tokens, time.process_time()))
         self.memory = torch.cuda.max_memory_allocated() / 2**20 if self.on_gpu else status("VmHWM")
 
     def result(self) -> dict[str, Any]:
-        (began, before), (ended, after) = self.ends[self.size.warm_up - 1], self.ends[-1]
+        (began, before, idle), (ended, after, busy) = (
+            self.ends[self.size.warm_up - 1],
+            self.ends[-1],
+        )
         return {
             "tokens": after - before,
             "seconds": ended - began,
             "rate": (after - before) / (ended - began),
             "step_seconds": (ended - began) / (len(self.ends) - self.size.warm_up),
+            "cpu_seconds": busy - idle,
             "memory_mib": self.memory - self.baseline,
             "losses": self.losses,
         }

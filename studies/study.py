@@ -1,9 +1,9 @@
 """Read the study's certified runs into one table, one plot and the page that shows them.
 
-    python studies/study.py runs/study-cpu --page docs/study.md --plot docs/img/study.svg
+    python studies/study.py configs/study-cpu.toml --page docs/study.md --plot docs/img/study.svg
 
-Students of one method differ in their seed alone and are named METHOD-SEED. The page keeps what
-people wrote on it: only the part between its two markers is made here.
+Students of one kind differ in their seed alone and are named KIND-SEED. The page keeps what people
+wrote on it: only the part between its two markers is made here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student_t
 
-from overproof.errors import OverproofError, RunError
+from overproof.config.load import LoadedTextRecipe, load_any
+from overproof.errors import ConfigError, OverproofError, RunError
+from overproof.evaluate.scorers.build import build_scorer
+from overproof.evaluate.text.answers import requests_for
+from overproof.evaluate.text.entrants import Entrant, Said, student_entrant, teacher_entrant
+from overproof.evaluate.text.rows import HeldOutRow, open_if_there, read_held_out
+from overproof.evaluate.text.scoring import Field
+from overproof.evaluate.text.store import Given
+from overproof.records.chat_dataset import TextManifest
 from overproof.records.files import write_atomically
 from overproof.records.lm_student import LmStudentCard
+from overproof.records.run import RunPaths
 from overproof.records.text_certificate import Contestant, TextCertificate
 from overproof.report.dots import Dot, DotRow, Guide, dot_chart
 
@@ -32,10 +41,11 @@ Floats = npt.NDArray[np.float64]
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 LEGEND = {
     "sft": "SFT on the teacher's text",
+    "warm": "SFT, half of the tokens",
     "sparse_kd": "KD from top-20 log-probs",
     "sampled_kd": "KD from sampled tokens",
     "dense_kd": "KD from all logits",
-    "on_policy": "on-policy KD",
+    "on_policy": "half SFT, half on-policy KD",
 }
 STYLE = """
 svg{font-family:system-ui,"Segoe UI","Helvetica Neue",Arial,sans-serif;background:#fbfaf6}
@@ -62,12 +72,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Group:
-    """One method: its students' certificates and cards, and their scores by seed and prompt.
+    """Students that differ in their seed: what is certified of them, and their scores.
 
     Shapes: S seeds, P prompts.
     """
 
-    method: str
+    kind: str
     students: tuple[Contestant, ...]
     cards: tuple[LmStudentCard, ...]
     scores: Floats  # (S, P)
@@ -110,9 +120,7 @@ def retention(scores: Floats, teacher: Floats) -> Figure:
     return over_prompts_and_seeds((scores - ratio * teacher) / teacher.mean(), ratio)
 
 
-def groups_of(
-    certificate: TextCertificate, run: Path, scores: Mapping[str, Floats]
-) -> list[Group]:
+def groups_of(certificate: TextCertificate, run: Path, scores: Mapping[str, Floats]) -> list[Group]:
     """The students of a run by method, in the order of the certificate.
 
     Raises:
@@ -125,13 +133,13 @@ def groups_of(
     if not found:
         raise RunError(str(run), "has no students in its certificate", "train them first")
     groups = []
-    for students in found.values():
+    for kind, students in found.items():
         for one in students:
             if one.name not in scores:
                 raise RunError(str(run), f"has no answers of {one.name}", "run `overproof certify`")
         groups.append(
             Group(
-                students[0].method,
+                kind,
                 tuple(students),
                 tuple(LmStudentCard.load(run / "students" / one.name) for one in students),
                 np.stack([scores[one.name] for one in students]),
@@ -141,12 +149,12 @@ def groups_of(
 
 
 def _named(group: Group) -> str:
-    return LEGEND.get(group.method, group.method)
+    return LEGEND.get(group.kind, group.kind)
 
 
 def table(certificate: TextCertificate, groups: Sequence[Group], teacher: Floats) -> str:
     """The study's table, in Markdown."""
-    first = next((g for g in groups if g.method == "sft"), None)
+    first = next((g for g in groups if g.kind == "sft"), None)
     lines = [
         "| method | solved | retention | minus SFT | says what the teacher says | broken output "
         "| tokens read | minutes to train |",
@@ -219,13 +227,13 @@ def plot(groups: Sequence[Group], teacher: Floats, base: Contestant | None) -> s
         rows.append(
             DotRow("untrained base", str(figure), (Dot(r.estimate, r.low, r.high, "baseline"),))
         )
-    top = max(1.02, max(dot.high for row in rows for dot in row.dots))
+    dots = [dot for row in rows for dot in row.dots]
     drawn = dot_chart(
         rows,
         key="study",
         title="Retention by method",
         description="; ".join(f"{row.name}: {row.value}" for row in rows),
-        axis=(min(0.0, min(dot.low for row in rows for dot in row.dots)), top),
+        axis=(min([0.0, *(dot.low for dot in dots)]), max([1.02, *(dot.high for dot in dots)])),
         tick=lambda value: f"{100 * value:.0f} %",
         guides=[Guide(1.0, "teacher", "ceiling")],
         caption="share of the teacher's score; filled: over prompts and seeds, hollow: each seed",
@@ -248,3 +256,88 @@ def page_with(page: str, made: str) -> str:
         )  # fmt: skip
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{made}\n{END}{rest.partition(END)[2]}"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of the test prompts: the teacher's and each student's, with the prompts' tasks.
+
+    Shapes: P prompts.
+    """
+
+    tasks: tuple[str, ...]
+    teacher: Floats
+    students: dict[str, Floats]
+
+
+def scored(loaded: LoadedTextRecipe) -> Scored:
+    """Score the answers that certification kept, prompt by prompt.
+
+    Raises:
+        RunError: a student was not certified, or was trained anew since.
+    """
+    recipe, paths = loaded.recipe, RunPaths(loaded.run_dir)
+    settings = recipe.certificate
+    rows = read_held_out(paths.dataset, "test")
+    field = Field(rows, build_scorer(settings, None), settings.confidence, 200, recipe.run.seed)
+    with open_if_there(paths.ledger) as ledger:
+        teacher = teacher_entrant(rows, ledger, TextManifest.load(paths.dataset))
+    found: dict[str, Floats] = {}
+    for directory in sorted((paths.students).glob("*/student.json")):
+        entrant = student_entrant(recipe, directory.parent, LmStudentCard.load(directory.parent))
+        entrant.said = _said(loaded, entrant, rows)
+        found[entrant.name] = field.score(entrant).values
+    return Scored(tuple(row.made_by for row in rows), field.score(teacher).values, found)
+
+
+def _said(loaded: LoadedTextRecipe, entrant: Entrant, rows: Sequence[HeldOutRow]) -> list[Said]:
+    path = loaded.run_dir / "answers" / entrant.name / "test.jsonl"
+    weights = entrant.weights
+    if weights is None or not path.exists():
+        raise RunError(str(path), "is not there", "run `overproof certify`")
+    kept = [
+        given
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if (given := Given.model_validate_json(line)).weights == weights.sha256
+    ]
+    known = {given.key: given for given in kept}
+    said = []
+    for request in requests_for(loaded.recipe, rows, "student"):
+        if request.key not in known:
+            raise RunError(str(path), "lacks answers of these weights", "run `overproof certify`")
+        said.append(Said.by_weights(known[request.key]))
+    return said
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write table and plot."""
+    parser = argparse.ArgumentParser(description="Table and plot of the study.")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--page", type=Path, help="the page that holds the table")
+    parser.add_argument("--plot", type=Path, help="where the plot goes")
+    arguments = parser.parse_args(argv)
+    try:
+        loaded = load_any(arguments.recipe)
+        if not isinstance(loaded, LoadedTextRecipe):
+            raise ConfigError(str(arguments.recipe), "is no recipe of a text task")
+        certificate = TextCertificate.load(RunPaths(loaded.run_dir).certificate)
+        told = scored(loaded)
+        groups = groups_of(certificate, loaded.run_dir, told.students)
+        made = table(certificate, groups, told.teacher)
+        made += "\n" + by_task(groups, told.tasks, told.teacher)
+        print(made)
+        if arguments.plot:
+            base = next((c for c in certificate.contestants if c.role == "baseline"), None)
+            arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(arguments.plot, plot(groups, told.teacher, base))
+        if arguments.page:
+            page = arguments.page.read_text(encoding="utf-8")
+            write_atomically(arguments.page, page_with(page, made))
+    except OverproofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

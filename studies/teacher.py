@@ -21,25 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Generators of reasoning-gym (arXiv 2505.24760), made small enough for four million parameters,
-# each with its share of the training examples. The study's recipe names the same settings.
-TASKS: dict[str, tuple[float, dict[str, Any]]] = {
-    "chain_sum": (0.30, {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}),
-    "number_filtering": (
-        0.18,
-        {
-            "min_numbers": 3,
-            "max_numbers": 5,
-            "min_decimals": 0,
-            "max_decimals": 0,
-            "min_value": -50.0,
-            "max_value": 50.0,
-        },
-    ),
-    "spell_backward": (0.18, {"min_word_len": 3, "max_word_len": 7}),
-    "letter_counting": (0.20, {"min_words": 2, "max_words": 4}),
-    "word_sequence_reversal": (0.14, {"min_words": 2, "max_words": 4}),
-}
+from tasks import TASKS, problems, verify
 
 # Reasoning-gym adds the index of an entry to the seed. Overproof's recipes take seeds below 2**31
 # and training here those from 2**40 on, so that no entry is drawn twice. The score's are elsewhere
@@ -55,50 +37,25 @@ TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-VOCABULARY = 448
-LONGEST = 256
-
-
-def entries(task: str, seed: int, count: int) -> list[dict[str, Any]]:
-    """``count`` entries of one generator, with the verifier's own fields."""
-    import reasoning_gym
-
-    made = reasoning_gym.create_dataset(task, seed=seed, size=count, **TASKS[task][1])
-    return [made[index] for index in range(count)]
+WORDS = ("Up", "Down", "Backward", "Count", "Reverse")
+VOCABULARY = 288
+LONGEST = 128
 
 
 def build_tokenizer() -> Any:
-    """Byte-level BPE with GPT-2's pre-tokenizer, whose merges spell out the questions' own words.
+    """Byte-level BPE with GPT-2's pre-tokenizer and few merges: the words questions begin with.
 
-    Every merge continues the beginning of a word of the questions, a space or a capital first.
-    What the tasks are about, numbers and the letters of other words, stays in single bytes: a model
-    this small has no room to learn how hundreds of tokens are spelled.
+    What the tasks are about, numbers and the letters of words, stays in single bytes: a model this
+    small has no room to learn how hundreds of tokens are spelled.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    sample = [entry["question"] for task in TASKS for entry in entries(task, SCORING_SEED, 50)]
-    seen: dict[str, int] = {}
-    for question in sample:
-        for word, _ in split.pre_tokenize_str(question):
-            seen[word] = seen.get(word, 0) + 1
-    # A word of the questions comes in half of one task's entries; what they ask about does not.
-    words = sorted(
-        word
-        for word, count in seen.items()
-        if count >= 20 and (word[0] == "Ġ" or word[0].isupper()) and word[-1].isalpha()
-        and len(word) > 2
-    )  # fmt: skip
-    merges: list[tuple[str, str]] = []
-    for word in words:
-        for end in range(1, len(word)):
-            if (pair := (word[:end], word[end])) not in merges:
-                merges.append(pair)
-    room = VOCABULARY - len(alphabet) - len(SPECIALS)
-    if len(merges) > room:
-        raise SystemExit(f"{len(merges)} merges, and there is room for {room}")
+    merges = list(
+        dict.fromkeys((word[:end], word[end]) for word in WORDS for end in range(1, len(word)))
+    )
     ids = {token: index for index, token in enumerate(alphabet)}
     for left, right in merges:
         ids[left + right] = len(ids)
@@ -140,7 +97,7 @@ def build_model(tokenizer: Any) -> Any:
         pad_token_id=pad,
     )
     model = LlamaForCausalLM(config)
-    # What layers add is small at first, and tokens are far apart: deep models begin to learn sooner.
+    # What layers add is small at first, and tokens are far apart: deep models learn sooner.
     for layer in model.model.layers:
         for added in (layer.self_attn.o_proj, layer.mlp.down_proj):
             added.weight.data.mul_((2 * config.num_hidden_layers) ** -0.5)
@@ -149,45 +106,42 @@ def build_model(tokenizer: Any) -> Any:
 
 
 def examples(tokenizer: Any, count: int) -> list[tuple[list[int], int]]:
-    """``count`` different problems with their answers: the tokens, and how many are the question's."""
+    """``count`` problems, less repeats: the tokens, and how many are the question's."""
     made: list[tuple[list[int], int]] = []
-    for task, (share, _) in TASKS.items():
-        drawn = {
-            (entry["question"], entry["answer"])
-            for entry in entries(task, TRAINING_SEED, round(count * share))
-        }
-        for question, answer in sorted(drawn):
+    for name, task in TASKS.items():
+        drawn = problems(name, TRAINING_SEED, round(count * task.share))
+        for question, answer in sorted({(one.question, one.answer) for one in drawn}):
             prompt = tokenizer(f"{USER}{question}{END}{ASSISTANT}")["input_ids"]
             made.append((prompt + tokenizer(f"{answer}{END}")["input_ids"], len(prompt)))
     return made
 
 
 def batches(
-    problems: list[tuple[list[int], int]], tokens: int, pad: int, rng: random.Random
+    known: list[tuple[list[int], int]], tokens: int, pad: int, rng: random.Random
 ) -> Iterator[tuple[Any, Any]]:
     """One pass over the problems, in batches of like lengths and about ``tokens`` tokens."""
     import torch
 
-    order = list(range(len(problems)))
+    order = list(range(len(known)))
     rng.shuffle(order)
     cut: list[list[int]] = []
     for start in range(0, len(order), 4096):
         batch: list[int] = []
-        for index in sorted(order[start : start + 4096], key=lambda i: len(problems[i][0])):
-            if batch and (len(batch) + 1) * len(problems[index][0]) > tokens:
+        for index in sorted(order[start : start + 4096], key=lambda i: len(known[i][0])):
+            if batch and (len(batch) + 1) * len(known[index][0]) > tokens:
                 cut.append(batch)
                 batch = []
             batch.append(index)
         cut.append(batch)
     rng.shuffle(cut)
     for batch in cut:
-        longest = max(len(problems[index][0]) for index in batch)
+        longest = max(len(known[index][0]) for index in batch)
         ids = torch.full((len(batch), longest), pad)
         labels = torch.full((len(batch), longest), -100)
         for row, index in enumerate(batch):
-            known, n_prompt = problems[index]
-            ids[row, : len(known)] = torch.tensor(known)
-            labels[row, n_prompt : len(known)] = torch.tensor(known[n_prompt:])
+            whole, n_prompt = known[index]
+            ids[row, : len(whole)] = torch.tensor(whole)
+            labels[row, n_prompt : len(whole)] = torch.tensor(whole[n_prompt:])
         yield ids, labels  # causal attention never looks at the padding on the right
 
 
@@ -195,7 +149,7 @@ def train(model: Any, tokenizer: Any, arguments: argparse.Namespace) -> None:
     """AdamW, the loss on the answers alone; the rate is even, and falls linearly at the end."""
     import torch
 
-    problems = examples(tokenizer, arguments.problems)
+    known = examples(tokenizer, arguments.problems)
     rng = random.Random(arguments.seed)
     pad = tokenizer.pad_token_id
     decayed = [p for p in model.parameters() if p.dim() > 1]
@@ -209,7 +163,7 @@ def train(model: Any, tokenizer: Any, arguments: argparse.Namespace) -> None:
     read, step, began, shown = 0, 0, time.perf_counter(), 0.0
     model.train()
     while read < arguments.tokens:
-        for ids, labels in batches(problems, arguments.batch, pad, rng):
+        for ids, labels in batches(known, arguments.batch, pad, rng):
             left = max(1 - read / arguments.tokens, 0.0)
             rate = arguments.rate * min((step + 1) / 100, 1.0, 0.01 + left / arguments.decay)
             for group in optimizer.param_groups:
@@ -266,7 +220,7 @@ def answers(model: Any, tokenizer: Any, questions: list[str], size: int = 100) -
             out = model.generate(
                 input_ids=asked["input_ids"],
                 attention_mask=asked["attention_mask"],
-                max_new_tokens=64,
+                max_new_tokens=32,
                 do_sample=False,
             )
         tail = out[:, asked["input_ids"].shape[1] :]
@@ -278,22 +232,17 @@ def answers(model: Any, tokenizer: Any, questions: list[str], size: int = 100) -
 
 
 def scores(directory: Path, count: int, seed: int = SCORING_SEED) -> dict[str, list[int]]:
-    """``[solved, asked]`` of every task and of all: the verifier gives the answer 1."""
-    import reasoning_gym
+    """``[solved, asked]`` of every task and of all, each task asked equally often."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     counted: dict[str, list[int]] = {}
-    for task in TASKS:
-        asked = entries(task, seed, count)
-        said = answers(model, tokenizer, [entry["question"] for entry in asked])
-        verify = reasoning_gym.get_score_answer_fn(task)
-        solved = sum(
-            verify(text, entry) >= 1 for text, entry in zip(said, asked, strict=True)
-        )
-        counted[task] = [solved, count]
+    for name in TASKS:
+        asked = problems(name, seed, count)
+        said = answers(model, tokenizer, [one.question for one in asked])
+        counted[name] = [sum(map(verify, asked, said)), count]
     counted["all"] = [sum(solved for solved, _ in counted.values()), count * len(TASKS)]
     return counted
 
@@ -307,11 +256,13 @@ def show(counted: dict[str, list[int]]) -> None:
 
 def main() -> None:
     """Train, save, score."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("studies/teacher"))
     parser.add_argument("--evaluate", type=Path)
     parser.add_argument("--tokens", type=int, default=9_000_000)
-    parser.add_argument("--problems", type=int, default=110_000)
+    parser.add_argument("--problems", type=int, default=200_000)
     parser.add_argument("--batch", type=int, default=1024, help="tokens of a step")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--decay", type=float, default=0.3, help="share of tokens of falling rate")

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCHES = ("collect", "encoder", "faults", "filters", "imports", "ledger", "predict", "stats", "train")
+BENCHES = (
+    "collect",
+    "encoder",
+    "faults",
+    "filters",
+    "imports",
+    "ledger",
+    "predict",
+    "stats",
+    "train",
+)
 
 pytestmark = pytest.mark.slow
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from text_world import (
     NOW,
-    WORDS,
     Scripted,
     add_student,
     collect,
@@ -25,14 +23,10 @@ from overproof.errors import DataError, LeakError, RunError, StudentError
 from overproof.evaluate.text import answers
 from overproof.evaluate.text.certify import certify_text
 from overproof.evaluate.text.deferral_rule import rule_of
-from overproof.evaluate.text.leak_check import check_text_leaks
-from overproof.evaluate.text.rows import read_held_out
-from overproof.records.chat_dataset import write_chats
-from overproof.records.exchange import Completion, Message, Outcome, Request, TokenLogprob
+from overproof.records.exchange import Completion, Outcome, Request, TokenLogprob
 from overproof.records.hashing import file_sha256
 from overproof.records.ledger import Ledger
 from overproof.records.text_certificate import Contestant, TextCertificate, TextComparison
-from overproof.records.text_dataset import Origin, TextExample
 
 
 def weights(directory: Path, name: str) -> Path:
@@ -279,38 +273,6 @@ def test_test_prompts_in_training_are_refused(
     assert not (world.loaded.run_dir / "looks.jsonl").exists()
 
 
-def prompts(directory: Path, split: Any, texts: list[str], kind: str = "file") -> None:
-    examples = [
-        TextExample(
-            item=f"{split} {i}", sample=0, split=split,
-            messages=(Message(role="user", content=text),), outcome=Outcome.ANSWERED, answer="yes",
-            origin=Origin(kind=kind, source="here"),
-        )
-        for i, text in enumerate(texts)
-    ]  # fmt: skip
-    directory.mkdir(exist_ok=True)
-    write_chats(directory, split, examples)
-
-
-def test_the_wording_of_a_template_is_no_leak(tmp_path: Path) -> None:
-    long = "Please say in one short sentence what you think of the animal that is called: "
-    train = [f"{long}{word} of the {word[::-1]}?" for word in WORDS]
-    test = [f"{long}{word * 2} from the {word * 3}?" for word in WORDS]
-    for kind in ("file", "expand"):
-        prompts(tmp_path / kind, "train", train, kind)
-        prompts(tmp_path / kind, "test", test)
-        rows = read_held_out(tmp_path / kind, "test")
-        check_text_leaks(rows, tmp_path / kind, 0.8)
-        for leak in (test[3].upper(), test[4].replace("from the", "from  the!")):
-            prompts(tmp_path / kind, "train", [*train, leak], kind)
-            with pytest.raises(LeakError, match="1 test input or near-dup"):
-                check_text_leaks(rows, tmp_path / kind, 0.8)
-        prompts(tmp_path / kind, "train", train, kind)
-        prompts(tmp_path / kind, "tune", [test[0]], kind)
-        with pytest.raises(LeakError, match="the tune split"):
-            check_text_leaks(rows, tmp_path / kind, 1.0)
-
-
 def test_what_cannot_be_measured_is_refused_before_anybody_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,67 +310,3 @@ def test_a_file_of_the_dataset_that_is_gone_is_named(
     (world.loaded.run_dir / "dataset" / "references.parquet").unlink()
     with pytest.raises(RunError, match=r"references\.parquet"):
         world.certify()
-
-
-@pytest.mark.slow
-def test_local_weights_read_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiny_lm import write_tiny_lm
-
-    place = write_tiny_lm(tmp_path / "weights")
-    loaded = write_recipe(tmp_path, kind="local", model=str(place), certificate=WIDE)
-    collect(monkeypatch, loaded)
-    add_student(loaded, place, place)
-    found = certify_text(loaded, now=NOW, say=lambda _: None)
-    small = contestant(found, "small")
-    assert small.outcomes == {"truncated": 20}
-    assert small.degeneration.unstopped.estimate == 1.0
-    teacher, base = contestant(found, "teacher"), contestant(found, "untrained base")
-    assert teacher.teacher_perplexity is not None
-    assert small.teacher_perplexity == base.teacher_perplexity
-    # The same weights as the teacher's: it reads the teacher's text as the teacher itself does.
-    assert small.perplexity_of_teacher is not None
-    assert small.perplexity_of_teacher.estimate == pytest.approx(
-        teacher.teacher_perplexity.estimate, rel=1e-4
-    )
-    assert small.teacher_perplexity is not None
-    # What weights say at temperature 0 is what they find likely.
-    assert small.teacher_perplexity.estimate < teacher.teacher_perplexity.estimate
-    assert teacher.parameters == 67_248
-
-
-@pytest.mark.slow
-def test_an_adapter_is_measured_on_its_base(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An adapter whose weights were set by hand answers otherwise than its base."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from tiny_lm import write_tiny_lm
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from overproof.clients.quiet import quiet_transformers
-
-    place = write_tiny_lm(tmp_path / "weights")
-    loaded = write_recipe(tmp_path, certificate=WIDE)
-    collect(monkeypatch, loaded)
-    with quiet_transformers(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name
-        config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
-        model = get_peft_model(AutoModelForCausalLM.from_pretrained(place), config)
-        torch.manual_seed(1)
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=2.0)
-        directory = add_student(loaded, tmp_path / "weights", place, "low", adapter=True)
-        (directory / "model.safetensors").unlink()
-        model.save_pretrained(directory / "adapter")
-        AutoTokenizer.from_pretrained(place).save_pretrained(directory / "adapter")
-    world = certify_text(loaded, now=NOW, say=lambda _: None)
-    said = {
-        name: [line["text"] for line in lines_of(path)]
-        for name in ("low", "base")
-        for path in (loaded.run_dir / "answers").glob(f"{name}*/test.jsonl")
-    }
-    assert len(said["low"]) == len(said["base"]) == 20
-    assert said["low"] != said["base"]
-    assert contestant(world, "low").n == 20

@@ -26,7 +26,7 @@ def sums(row: SparseRow) -> np.ndarray:
     return np.exp(row.logprobs.astype(float)).sum(1) + np.exp(row.tail.astype(float))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), listed=st.integers(1, 12))
 def test_equal_vocabularies_give_the_teachers_own_numbers(seed: int, listed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def test_equal_vocabularies_give_the_teachers_own_numbers(seed: int, listed: int
     assert masses(row, 5) == {END: 1.0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_finer_student_gets_the_exact_marginals(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def test_a_finer_student_gets_the_exact_marginals(seed: int) -> None:
         assert masses(row, n) == pytest.approx(marginal, abs=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_coarser_student_gets_exact_masses_and_a_tail(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def test_any_two_vocabularies_come_near_the_exact_marginals() -> None:
     """Where pieces overlap in every way, masses are estimates: near on average, one in sum."""
     rng = np.random.default_rng(5)
     distances, from_one_hot = [], []
-    for _ in range(60):
+    for _ in range(20):
         theirs = [*LETTERS, *(PAIRS[i] for i in rng.choice(9, 3, replace=False))]
         ours = ToyTokens([*LETTERS, *(PAIRS[i] for i in rng.choice(9, 3, replace=False))])
         teacher = CanonicalTeacher.of(teacher_of(rng, theirs, 4))
@@ -97,7 +97,7 @@ def test_any_two_vocabularies_come_near_the_exact_marginals() -> None:
             answer = [*ours.tokenize(text.data), END]
             ends.observe(text, place(text, answer, ours, END))
             written.append((text, answer))
-        for text, answer in written[:5]:
+        for text, answer in written[:4]:
             row = aligned(text, ours, answer, ends=ends)
             assert sums(row)[row.known] == pytest.approx(1.0, abs=1e-5)
             for n, marginal in enumerate(exactly(texts, ours, answer)[:-1]):
@@ -106,7 +106,7 @@ def test_any_two_vocabularies_come_near_the_exact_marginals() -> None:
                     listed = sum(abs(m - marginal.get(t, 0.0)) for t, m in got.items())
                     distances.append(listed)
                     from_one_hot.append(2 * (1 - marginal[answer[n]]))
-    assert len(distances) > 300
+    assert len(distances) > 150
     assert np.mean(distances) < 0.25 * np.mean(from_one_hot)
 
 

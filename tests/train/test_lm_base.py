@@ -157,7 +157,7 @@ def test_what_a_killed_process_left_is_swept_away_and_what_lives_is_not(base, lo
     for path in (dead, alive):
         os.utime(path, (0, 0))
     loaded(config)
-    assert {path for path in made.parent.iterdir()} == {made, fresh, alive}
+    assert set(made.parent.iterdir()) == {made, fresh, alive}
 
 
 def test_a_base_that_is_nowhere_is_named(loaded):

@@ -148,6 +148,7 @@ def test_ctrl_c_saves_the_step_and_goes_on(base: Path, tmp_path: Path) -> None:
     assert torch.equal(weights_of(resumed), weights_of(whole))
 
 
+@pytest.mark.slow
 def test_another_configuration_begins_anew(base: Path, tmp_path: Path) -> None:
     train(load_tiny(base), tmp_path)
     other = train(load_tiny(base), tmp_path, learning_rate=1e-3)
@@ -165,6 +166,12 @@ def test_an_end_that_no_chat_has(student: LmStudent, tmp_path: Path) -> None:
     student.end, student.ends = 261, frozenset({261})
     with pytest.raises(DataError, match="never learn to stop"):
         train(student, tmp_path)
+
+
+def test_a_place_that_is_taken(student: LmStudent, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StudentError, match="cannot be a directory"):
+        train(student, tmp_path / "out")
 
 
 def test_no_chats(student: LmStudent, tmp_path: Path) -> None:

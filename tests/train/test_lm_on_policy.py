@@ -103,16 +103,15 @@ def test_a_share_of_the_prompts_keeps_the_teachers_text(student, teacher):
 
 
 def test_an_answer_stays_within_the_context(student, teacher):
-    longest = max(chat.n_prompt for chat in chats_of(student))
-    small = dataclasses.replace(teacher, context=longest + 2)
-    batch = _built(student, teacher=small).prepare(student.module, ALL, 0)
-    rolled = [
-        n for n, chat in zip(batch["attention_mask"].sum(-1).tolist(), chats_of(student),
-                             strict=True)
-        if n != len(chat.ids)
-    ]  # fmt: skip
-    assert rolled
-    assert max(rolled) <= longest + 2
+    longest = max(len(chat.ids) for chat in chats_of(student))
+    small = dataclasses.replace(teacher, context=longest)
+    method = _built(student, teacher=small, rollout_tokens=60)
+    filled = [
+        n
+        for step in range(3)
+        for n in method.prepare(student.module, ALL, step)["attention_mask"].sum(-1).tolist()
+    ]
+    assert max(filled) == longest
 
 
 def test_the_loss_is_the_divergence_at_every_token_that_was_said(student, teacher):
@@ -139,7 +138,7 @@ def _reverse_kl(student, teacher):
     method = _built(student, teacher=teacher)
     total = count = 0.0
     with torch.no_grad():
-        for step in range(1000, 1006):
+        for step in range(1000, 1004):
             batch = method.prepare(student.module, ALL, step)
             total += float(method.loss(student.module, batch))
             count += int((batch["labels"] != IGNORED).sum())
@@ -151,14 +150,14 @@ def test_a_few_steps_bring_the_student_to_its_teacher(student, teacher):
     method = _built(student, teacher=teacher)
     optimizer = torch.optim.AdamW(student.module.parameters(), lr=3e-3)
     student.module.train()
-    for step in range(25):
+    for step in range(20):
         batch = method.prepare(student.module, ALL, step)
         assert student.module.training
         loss = method.loss(student.module, batch) / int((batch["labels"] != IGNORED).sum())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert _reverse_kl(student, teacher) < 0.6 * before
+    assert _reverse_kl(student, teacher) < 0.75 * before
 
 
 def _server(home, **more):
@@ -202,7 +201,7 @@ def test_a_server_with_prompt_logprobs_says_what_the_weights_say(student, teache
 
 
 def test_the_place_after_the_answer_tells_whether_the_teacher_would_stop(student, teacher, homes):
-    chats = chats_of(student)
+    chats = chats_of(student)[2:4]
     with _scorer(student, _server(homes[1]), k=200) as scorer:
         scores = scorer.score(chats)
     for chat, score in zip(chats, scores, strict=True):

@@ -58,7 +58,7 @@ def test_what_is_drawn_does_not_depend_on_the_rest_of_the_batch(model, prompts):
 
 
 def test_draws_follow_the_models_distribution(model, prompts):
-    temperature, n = 0.7, 4000
+    temperature, n = 0.7, 2000
     said = rollouts(
         model.module, [prompts[0]] * n, ends=ENDS, limits=[1] * n,
         seeds=[rollout_seed(7, i) for i in range(n)], temperature=temperature,

@@ -86,8 +86,8 @@ def spied(student: LmStudent, out: Path, **changes: Any) -> tuple[Fit, Spy]:
     [
         {"micro_tokens": 40},
         {"micro_tokens": 40, "packing": False},
-        {"micro_tokens": 300, "packing": False},
-        {"micro_tokens": 8},
+        pytest.param({"micro_tokens": 300, "packing": False}, marks=pytest.mark.slow),
+        pytest.param({"micro_tokens": 8}, marks=pytest.mark.slow),
         {"gradient_checkpointing": True, "micro_tokens": 300},
     ],
     ids=str,
@@ -168,6 +168,7 @@ def test_tune_loss_is_plain_cross_entropy(student: LmStudent, tmp_path: Path) ->
     assert (nothing.tune_loss, nothing.base_tune_loss) == (None, None)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(base: Path, tmp_path: Path) -> None:
     students = [load_tiny(base) for _ in range(3)]
     curves = [
@@ -187,6 +188,7 @@ def test_epochs_and_max_tokens(student: LmStudent, tmp_path: Path) -> None:
     assert 360 < capped.tokens <= 400
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_weights(student: LmStudent, tmp_path: Path) -> None:
     student.module.bfloat16()
     done = train(student, tmp_path, precision="bfloat16", epochs=3)
@@ -195,6 +197,7 @@ def test_bfloat16_keeps_float32_weights(student: LmStudent, tmp_path: Path) -> N
     assert done.losses[-1][1] < done.losses[0][1]
 
 
+@pytest.mark.slow
 def test_lora_trains_its_own_weights_alone(base: Path, tmp_path: Path) -> None:
     import warnings
 

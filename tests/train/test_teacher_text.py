@@ -85,6 +85,23 @@ def test_vllm_spells_the_parts_of_a_character_as_nothing_and_then_the_whole() ->
     assert known(text, "a🧎b") == "a....b."
 
 
+def test_llama_cpp_gives_a_whole_character_with_the_alternatives_of_its_last_part() -> None:
+    emoji = "🎁".encode()
+    last = TopLogprob(token="\ufffd", logprob=math.log(0.3), data=tuple(emoji[3:]))
+    other = TopLogprob(token="\ufffd", logprob=math.log(0.6), data=(0x89,))
+    whole = TokenLogprob(token="🎁", logprob=math.log(0.3), data=tuple(emoji), top=(other, last))
+    text = read([logprob("a"), whole, logprob("b")], "a🎁b")
+    ids = BYTES.tokenize("a🎁b".encode())
+    row = aligned(text, BYTES, ids)
+    assert row.known.tolist() == [True, False, False, False, True, True]
+    assert masses(row, 4) == {
+        ids[4]: pytest.approx(0.3),
+        BYTES.ids[b"\x89"]: pytest.approx(0.6),
+    }
+    rare = whole.model_copy(update={"top": (other,)})  # beyond the alternatives
+    assert known(read([logprob("a"), rare, logprob("b")], "a🎁b"), "a🎁b") == "a....b."
+
+
 def test_alternatives_without_bytes_are_open_not_lost() -> None:
     token = logprob("b", 0.3, **{"\ufffd": 0.4, "c": 0.2})
     row = aligned(read([token], "b"), BYTES, BYTES.tokenize(b"b"))
@@ -181,11 +198,9 @@ def test_only_the_likeliest_are_kept_and_the_others_join_the_tail() -> None:
     token = logprob("a", 0.1, b=0.4, c=0.3, d=0.15)
     ids = BYTES.tokenize(b"a")
     row = align(read([token], "a"), ids, BYTES, end=END, k=2, ends=Ends()).row
-    assert masses(row, 0) == {
-        BYTES.ids[b"b"]: pytest.approx(0.4),
-        BYTES.ids[b"c"]: pytest.approx(0.3),
-    }
-    assert np.exp(row.tail[0]) == pytest.approx(0.3)
+    # What was written is always among them.
+    assert masses(row, 0) == {BYTES.ids[b"b"]: pytest.approx(0.4), ids[0]: pytest.approx(0.1)}
+    assert np.exp(row.tail[0]) == pytest.approx(0.5)
 
 
 def test_an_empty_answer_and_no_tokens() -> None:

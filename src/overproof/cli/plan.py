@@ -14,11 +14,13 @@ from overproof import api
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from overproof.collect.estimate import Estimate, Range
     from overproof.collect.forecast import Forecast
     from overproof.collect.plan import Plan
     from overproof.collect.text_plan import TextPlan
+    from overproof.records.preflight import Preflight
 
 __all__ = ["plan_command", "print_estimate"]
 
@@ -31,7 +33,7 @@ def plan_command(recipe: Path, json: bool, ask: int = 0) -> None:
     console = Console(highlight=False)
     result: Plan | TextPlan
     if isinstance(loaded, LoadedTextRecipe):
-        result = api.plan_text(loaded, ask=ask)
+        result = api.plan_text(loaded, ask=ask, say=lambda line: typer.echo(f"· {line}", err=True))
         if not json:
             _print_text(result, console)
     else:
@@ -75,9 +77,47 @@ def _print_text(plan: TextPlan, console: Console) -> None:
     if plan.forecast is not None:
         print_estimate(plan.forecast, table)
     verdicts = plan.forecast.verdicts if plan.forecast else ()
+    if plan.headroom and plan.headroom.get("teacher"):
+        table.add_row("headroom", _headroom(plan.headroom))
     _print_rest(plan, verdicts, table, console)
+    if plan.students:
+        _print_checks(plan.students, console)
     if plan.ok:
         console.print("[bold]verdict[/bold] can run")
+
+
+MARKS = {"ok": "[green]ok[/green]", "warning": "[yellow]look[/yellow]", "problem": "[red]no[/red]"}
+
+
+def _print_checks(students: Sequence[Preflight], console: Console) -> None:
+    """What was checked before training: a line a check, told apart where students differ."""
+    said: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for student in students:
+        for check in student.checks:
+            text = "; ".join(filter(None, (check.found, check.reason, check.way_out)))
+            told = said.setdefault(check.name, {}).setdefault((check.outcome, text), [])
+            told.append(student.student)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, texts in said.items():
+        for (outcome, text), of in texts.items():
+            whose = "" if len(of) == len(students) else f"{', '.join(of)}: "
+            table.add_row(MARKS[outcome], escape(name), escape(whose + text))
+    console.print(f"\n[dim]before training[/dim] {escape(', '.join(s.student for s in students))}")
+    console.print(table)
+
+
+def _headroom(head: Mapping[str, Any]) -> str:
+    """Teacher and bases on the same training prompts."""
+
+    def share(value: Mapping[str, float]) -> str:
+        return f"{value['estimate']:.0%} ({value['low']:.0%} to {value['high']:.0%})"
+
+    rows = [f"teacher {share(head['teacher'])} of {head['k']} training prompts ({head['scorer']})"]
+    rows += [f"untrained {escape(name)} {share(value)}" for name, value in head["bases"].items()]
+    return "\n".join(rows)
 
 
 def _table(splits: Mapping[str, int]) -> Table:

@@ -18,7 +18,7 @@ from typing import IO
 from overproof.clients.chat_upstream import is_alive
 from overproof.clients.http_session import HttpSession
 from overproof.config.teacher import TeacherConfig
-from overproof.errors import MissingExtraError, StudentError
+from overproof.errors import ConfigError, StudentError
 
 __all__ = ["VllmProcess", "find_vllm"]
 
@@ -53,13 +53,18 @@ class VllmProcess:
         context_length: the longest prompt with answer, in tokens; the model's own where unsaid.
 
     Raises:
-        MissingExtraError: there is no vLLM here.
+        ConfigError: there is no vLLM here.
     """
 
     def __init__(self, directory: Path, model: str, *, context_length: int | None = None) -> None:
         found = find_vllm()
         if found is None:
-            raise MissingExtraError("vllm", "vllm")
+            raise ConfigError(
+                "--backend vllm",
+                "vLLM is not installed here",
+                "install it (`pip install vllm`, in an environment of its own on PATH), or name a "
+                "running server with --upstream URL",
+            )
         self._command = found
         self._directory = directory
         self._model = model

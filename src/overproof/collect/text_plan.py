@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -15,6 +16,7 @@ from overproof.config.load import LoadedTextRecipe
 from overproof.errors import OverproofError
 from overproof.records.exchange import Outcome, Record
 from overproof.records.ledger import Ledger
+from overproof.records.preflight import Preflight
 from overproof.records.text_dataset import Prompt
 
 __all__ = ["TextPlan", "plan_text"]
@@ -25,7 +27,8 @@ class TextPlan(Record):
 
     ``problems`` are reasons why it cannot run; ``notes`` are worth knowing. ``splits`` are prompts
     by pool, ``to_make`` those that are to be synthesized first, which no figure counts.
-    ``forecast`` has every figure with its interval.
+    ``forecast`` has every figure with its interval. ``students`` are the checks of each before it
+    is trained, ``headroom`` the scores of teacher and bases on a few training prompts.
     """
 
     ok: bool
@@ -39,6 +42,8 @@ class TextPlan(Record):
     samples: int = 1
     forecast: Forecast | None = None
     prompt: str = ""
+    students: tuple[Preflight, ...] = ()
+    headroom: dict[str, Any] | None = None
 
 
 async def plan_text(

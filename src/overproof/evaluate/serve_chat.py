@@ -16,7 +16,6 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-import anyio
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -34,6 +33,7 @@ __all__ = ["build_chat_app"]
 
 T = TypeVar("T")
 log = logging.getLogger("overproof.serve")
+_ENDING: set[asyncio.Task[None]] = set()  # the event loop alone does not keep a task alive
 
 
 def build_chat_app(
@@ -197,9 +197,15 @@ class _Streamed(StreamingResponse):
         try:
             await super().stream_response(send)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._feed.aclose()
-                await self._end()
+            # A task of its own: where the client left, every await in this one is cancelled again.
+            ending = asyncio.create_task(self._ended())
+            _ENDING.add(ending)
+            ending.add_done_callback(_ENDING.discard)
+            await asyncio.shield(ending)
+
+    async def _ended(self) -> None:
+        await self._feed.aclose()
+        await self._end()
 
 
 async def _to_the_end(first: str, stream: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:

@@ -12,7 +12,7 @@ from overproof.report import facts, formats
 from overproof.report.confusion import confusions
 from overproof.report.figures import Figures, teacher_of, to_teacher
 from overproof.report.svg import marker, markup
-from overproof.report.text_words import number_interval
+from overproof.report.text_words import number_interval, tokens
 
 __all__ = ["environment", "lead", "render_html"]
 
@@ -40,6 +40,7 @@ def environment() -> Environment:
             made.filters[name] = function
     made.filters["swatch"] = _swatch
     made.filters["number_interval"] = number_interval
+    made.filters["tokens"] = tokens
     return made
 
 

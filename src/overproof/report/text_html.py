@@ -37,6 +37,7 @@ def render_text_html(certificate: TextCertificate) -> str:
             headline=against.get(shown.name) if shown else None,
             scorer=SCORERS.get(certificate.scorer, certificate.scorer),
             details=scored(certificate),
+            slices=list(dict.fromkeys(key for c in certificate.contestants for key in c.slices)),
             facts=facts.groups(certificate.provenance),
             costs=facts.groups(certificate.costs),
         )

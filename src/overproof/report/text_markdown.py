@@ -20,7 +20,7 @@ from overproof.report.formats import (
     usd,
 )
 from overproof.report.markdown import plain, table, yaml_lines
-from overproof.report.text_words import SCORERS, degenerate, number_interval, scored
+from overproof.report.text_words import SCORERS, degenerate, number_interval, scored, tokens
 
 __all__ = ["render_text_card"]
 
@@ -158,7 +158,7 @@ def _running(k: Contestant) -> tuple[str, ...]:
     return (
         k.name,
         size(k),
-        f"{k.mean_tokens:.1f}",
+        tokens(k.mean_tokens),
         rate(speed.requests_per_second if speed else None),
         seconds(speed.latency_p50_s if speed else None),
         usd(k.cost_per_million_usd),

@@ -22,7 +22,7 @@ from overproof.report.formats import (
     rate,
     size,
 )
-from overproof.report.text_words import SCORERS, number_interval
+from overproof.report.text_words import SCORERS, number_interval, tokens
 
 __all__ = ["render_text_terminal"]
 
@@ -94,7 +94,7 @@ def _row(contestant: Contestant, certificate: TextCertificate) -> list[Renderabl
         _share(None if contestant.role == "teacher" else contestant.retention, itself),
         _share(contestant.agreement, itself),
         _share(contestant.degeneration.any, MISSING),
-        Text(f"{contestant.mean_tokens:.1f}"),
+        Text(tokens(contestant.mean_tokens)),
         Text(rate(speed.requests_per_second if speed else None, MISSING)),
         Text(size(contestant)),
     ]

@@ -7,7 +7,7 @@ from overproof.records.text_certificate import Contestant, TextCertificate
 from overproof.report.facts import title_of
 from overproof.report.formats import percent
 
-__all__ = ["SCORERS", "degenerate", "number_interval", "scored"]
+__all__ = ["SCORERS", "degenerate", "number_interval", "scored", "tokens"]
 
 SCORERS = {
     "exact": "right answers, compared after normalisation",
@@ -36,6 +36,11 @@ def number_interval(value: Interval | None, missing: str = "not measured") -> st
     if value is None:
         return missing
     return f"{value.estimate:,.2f} [{value.low:,.2f}, {value.high:,.2f}]"
+
+
+def tokens(value: float | None) -> str:
+    """The mean number of tokens of an answer."""
+    return "unknown" if value is None else f"{value:,.1f}"
 
 
 def degenerate(contestant: Contestant) -> str:

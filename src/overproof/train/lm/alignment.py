@@ -203,7 +203,7 @@ def align(
         answer: the student's tokens of the answer and what ends it, A of them.
         student: the student's tokens.
         end: the student's token that ends an answer.
-        k: tokens kept at each place; what is less likely joins the tail.
+        k: tokens kept at each place, the answer's own among them; the rest joins the tail.
         ends: what ``Ends.observe`` counted, in these answers or a sample of them.
         placed: what ``place`` found, if that is known already.
     """
@@ -220,7 +220,7 @@ def align(
             continue
         walk = _Walk(text, student, ends, end, b"" if i else placed.lead)
         if walk.run(token, *span):
-            _keep(row, i, walk.masses)
+            _keep(row, i, walk.masses, token)
     return Aligned(row, placed.parted)
 
 
@@ -339,9 +339,12 @@ class _Walk:
         self.open += weight * vague * (1.0 - rate)
 
 
-def _keep(row: SparseRow, i: int, masses: Mapping[int, float]) -> None:
-    """Enter the likeliest tokens; the others join the tail."""
-    likeliest = heapq.nlargest(row.ids.shape[1], masses.items(), key=lambda item: item[1])
+def _keep(row: SparseRow, i: int, masses: Mapping[int, float], own: int) -> None:
+    """Enter the likeliest tokens, the answer's own among them; the others join the tail."""
+    k = row.ids.shape[1]
+    likeliest = heapq.nlargest(k, masses.items(), key=lambda item: item[1])
+    if own in masses and all(token != own for token, _ in likeliest):
+        likeliest[-1] = (own, masses[own])
     kept = [(token, mass) for token, mass in likeliest if mass > 0.0]
     for place_, (token, mass) in enumerate(kept):
         row.ids[i, place_] = token

@@ -113,7 +113,7 @@ def load_student(
         module=module,
         tokenizer=tokenizer,
         base=origin.base,
-        base_dir=str(origin.base_dir),
+        base_dir=str(origin.base_dir.resolve()),
         base_licence=origin.licence,
         end=endings.end,
         ends=endings.ends | loaded.ends,

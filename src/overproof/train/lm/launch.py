@@ -18,13 +18,19 @@ from overproof.config.lm_students import LmStudentConfig
 from overproof.errors import ConfigError
 
 __all__ = [
+    "add_up_gradients",
     "check_processes",
     "first_process_first",
+    "gathered",
     "is_first_process",
+    "is_launched",
     "launcher_line",
     "process_group",
     "process_number",
     "processes",
+    "same_everywhere",
+    "summed",
+    "wait_for_all",
 ]
 
 PATIENCE = timedelta(days=2)  # the others wait while the first process reads a teacher's weights

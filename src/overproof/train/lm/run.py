@@ -8,6 +8,7 @@ RUN/signals/KEY      what the teacher thought of every answer token, in a studen
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -285,7 +286,7 @@ class _Work:
             name=config.name,
             method=config.method,
             base=student.base,
-            base_dir=student.base_dir,
+            base_dir=_beside(student.base_dir, self.paths, config.name),
             base_licence=student.base_licence,
             start=config.start,
             teacher=self.manifest.teacher.get("name", self.loaded.recipe.teacher.model),
@@ -311,6 +312,14 @@ class _Work:
             attestation=terms.attestation,
             notes=(*student.notes, *fit.notes),
         )
+
+
+def _beside(base_dir: str, paths: RunPaths, name: str) -> str:
+    """Where a base lies: relative to the student where it is part of the run, which may move."""
+    directory = Path(base_dir)
+    if directory.is_relative_to(paths.dir):
+        return os.path.relpath(directory, paths.students / name)
+    return base_dir
 
 
 def _wants_weights(config: AnyLmStudent, loaded: LoadedTextRecipe) -> bool:

@@ -107,31 +107,44 @@ def signal_from_weights(
         )
     kind: Kind = "top" if draws is None else "sampled"
     scorer = _Scorer(teacher, asked, k, draws, seed)
-    tally = SignalTally()
     with StoreWriter(
         out, k=size, vocabulary=asked.vocabulary, kind=kind, fingerprint=fingerprint
     ) as writer:
-        for start in range(0, len(chats), WINDOW):
-            window = range(start, min(start + WINDOW, len(chats)))
-            scored = scorer.window(window, batch_tokens)
-            for i in window:
-                row, parted = asked.in_students_tokens(i, scored.get(i), size)
-                tally.without += i not in scored
-                tally.add(row, parted)
-                writer.append(*row)
-            if progress is not None:
-                progress(window.stop / len(chats))
-        if not tally.known:
-            raise DataError(
-                "the training chats",
-                f"the teacher can read none of {len(chats)}",
-                "lower max_length, or raise teacher.context_length if the model allows",
-            )
+        tally = _write(writer, scorer, asked, size, batch_tokens, progress)
         report = tally.report(
             "weights", aligned=asked.bytes is not None, ms=1000 * (time.monotonic() - started)
         )
         store = writer.finish(report.model_dump(mode="json"))
     return store, told(store, reused=False)
+
+
+def _write(  # noqa: PLR0917
+    writer: StoreWriter,
+    scorer: _Scorer,
+    asked: Reread,
+    k: int,
+    batch_tokens: int,
+    progress: Progress | None,
+) -> SignalTally:
+    """Score all chats, window by window, and write them in their order."""
+    tally, n = SignalTally(), len(asked.chats)
+    for start in range(0, n, WINDOW):
+        window = range(start, min(start + WINDOW, n))
+        scored = scorer.window(window, batch_tokens)
+        for i in window:
+            row, parted = asked.in_students_tokens(i, scored.get(i), k)
+            tally.without += i not in scored
+            tally.add(row, parted)
+            writer.append(*row)
+        if progress is not None:
+            progress(window.stop / n)
+    if not tally.known:
+        raise DataError(
+            "the training chats",
+            f"the teacher can read none of {n}",
+            "lower max_length, or raise teacher.context_length if the model allows",
+        )
+    return tally
 
 
 class _Scorer:

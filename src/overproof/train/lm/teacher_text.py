@@ -8,6 +8,8 @@ left open, never guessed:
   after it.
 - vLLM spells the parts of a character as empty tokens and the last part as the whole character
   (vllm-project/vllm issue 9463): those are one span of which only the bytes are known.
+- llama.cpp's server gives one token for such a character, whole, with the log-prob and the
+  alternatives of its last part: what was said of the parts before is lost.
 - The end of an answer is a token with the name of an end, or an empty one; most servers give no
   log-prob of it.
 """
@@ -108,7 +110,7 @@ def told(logprobs: Sequence[TokenLogprob], answer: str, end_names: frozenset[str
     while i < last:
         data = spelled[i]
         if data:
-            pieces.append((data, _token(logprobs[i], data, end_names, in_parts)))
+            pieces += _pieces(logprobs[i], data, end_names, in_parts)
             i += 1
             continue
         lost, i = i, _after_lost(spelled, i, last)
@@ -141,6 +143,24 @@ def _after_lost(spelled: Sequence[bytes | None], i: int, last: int) -> int:
         if in_parts and i < last and spelled[i]:
             return i + 1  # the last part, which stands for the whole character
     return i
+
+
+def _pieces(
+    token: TokenLogprob, data: bytes, end_names: frozenset[str], in_parts: bool
+) -> list[tuple[bytes, TeacherToken | None]]:
+    """A token as it was written; of a character that llama.cpp put together, the last part."""
+    listed = any(top.data == token.data for top in token.top)
+    if not listed and not data.isascii():
+        parts = [top for top in token.top if top.data and 0x80 <= top.data[0] < 0xC0]
+        for top in parts:
+            part = bytes(top.data or ())
+            if top.logprob == token.logprob and data.endswith(part) and part != data:
+                last = token.model_copy(update={"token": top.token, "data": top.data})
+                said = data[: -len(part)]
+                return [(said, None), (part, _token(last, part, end_names, in_parts))]
+        if parts:
+            return [(data, None)]
+    return [(data, _token(token, data, end_names, in_parts))]
 
 
 def _found_again(

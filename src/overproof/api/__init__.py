@@ -1,0 +1,51 @@
+"""The typed Python API. Everything the command line does is a function here.
+
+    from overproof import api
+
+    loaded = api.load("recipe.toml")
+    print(api.plan(loaded))
+    certificate = api.distill(loaded)
+
+Functions of text tasks end in ``_text``. Heavy rooms are imported inside the functions, so that
+importing this module stays cheap.
+"""
+
+from __future__ import annotations
+
+from overproof.api.label import (
+    certify,
+    check_bases,
+    collect,
+    collect_shard,
+    distill,
+    plan,
+    train,
+)
+from overproof.api.recipes import init, load, load_any
+from overproof.api.text import (
+    certify_text,
+    collect_text,
+    distill_text,
+    export,
+    plan_text,
+    train_text,
+)
+
+__all__ = [
+    "certify",
+    "certify_text",
+    "check_bases",
+    "collect",
+    "collect_shard",
+    "collect_text",
+    "distill",
+    "distill_text",
+    "export",
+    "init",
+    "load",
+    "load_any",
+    "plan",
+    "plan_text",
+    "train",
+    "train_text",
+]
