@@ -39,7 +39,7 @@ slow: models
 	$(BIN)/pytest -m slow
 
 bench: models
-	for bench in imports ledger stats collect filters faults train predict; do \
+	for bench in imports ledger stats collect filters faults encoder train predict; do \
 	  echo "== $$bench"; $(BIN)/python bench/$$bench.py --quick || exit 1; done
 
 docs: env

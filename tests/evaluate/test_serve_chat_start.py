@@ -146,7 +146,7 @@ def test_what_is_missing_is_named_with_the_way_out(
     with pytest.raises(MissingExtraError, match="local"):
         serve_talker(home_of(one), ServeOptions())
     monkeypatch.setattr("overproof.clients.vllm_process.find_vllm", lambda: None)
-    with pytest.raises(MissingExtraError, match="vllm"):
+    with pytest.raises(ConfigError, match="vLLM"):
         serve_talker(home_of(one), ServeOptions(backend="vllm"))
 
 
