@@ -261,7 +261,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("studies/teacher"))
     parser.add_argument("--evaluate", type=Path)
-    parser.add_argument("--tokens", type=int, default=9_000_000)
+    parser.add_argument("--tokens", type=int, default=3_880_428)
     parser.add_argument("--problems", type=int, default=200_000)
     parser.add_argument("--batch", type=int, default=1024, help="tokens of a step")
     parser.add_argument("--rate", type=float, default=1.5e-3)

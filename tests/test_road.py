@@ -44,6 +44,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("home")
     tiny.write_task(directory)
     tiny.write_chats(directory)
+    shutil.copytree(ROOT / "studies/teacher", directory / "studies/teacher")
+    shutil.copy(ROOT / "studies/quick.jsonl", directory / "studies")
+    shutil.copy(ROOT / "configs/study-quick.toml", directory / "configs")
     done = run("distill", "configs/demo.toml", "--json", cwd=directory)
     result = json.loads(done.stdout)
     assert result["certificate"]["verdict"] == "certified"
@@ -88,15 +91,22 @@ def test_every_command_in_the_readme_runs(command: str, home: Path) -> None:
         default = Path("~/.cache/overproof/models").expanduser() / arguments[2]
         if not default.exists():
             pytest.skip("the models were not pulled; `make models` does")
-    run(*arguments, cwd=home)
+    # A minute's student is worse than its teacher, and the certificate says so.
+    worse = arguments == ["distill", "configs/study-quick.toml"]
+    run(*arguments, cwd=home, expect=1 if worse else 0)
 
 
 def serve(arguments: list[str], home: Path) -> None:
     port = arguments[arguments.index("--port") + 1]
     server = subprocess.Popen([*OVERPROOF, *arguments], cwd=home, stderr=subprocess.PIPE)
     try:
-        body = {"model": "any", "messages": [{"role": "user", "content": "Text: kab lod"}]}
+        talks = "runs/study-quick/students/sft" in arguments
+        text = "3+0+2" if talks else "Text: kab lod"
+        body = {"model": "any", "messages": [{"role": "user", "content": text}], "temperature": 0}
         answer = post(f"http://127.0.0.1:{port}/v1/chat/completions", body)
+        if talks:
+            assert re.fullmatch(r"[-\d]+", answer["choices"][0]["message"]["content"])
+            return
         assert answer["choices"][0]["message"]["content"] in ("yes", "no")
         plain = post(f"http://127.0.0.1:{port}/v1/classify", {"input": "kab lod"})
         assert plain["results"][0]["label"] == answer["choices"][0]["message"]["content"]

@@ -168,6 +168,22 @@ def test_an_end_that_no_chat_has(student: LmStudent, tmp_path: Path) -> None:
         train(student, tmp_path)
 
 
+def test_a_model_that_mixes_packed_chats_is_padded(
+    student: LmStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = student.module.forward
+
+    def without_positions(input_ids: torch.Tensor, **more: Any) -> Any:
+        more.pop("position_ids", None)
+        return forward(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(student.module, "forward", without_positions)
+    done = train(student, tmp_path)
+    assert any("rows were padded" in note for note in done.notes)
+    monkeypatch.undo()
+    assert done.losses == train(load_tiny(Path(student.base_dir)), tmp_path, packing=False).losses
+
+
 def test_a_place_that_is_taken(student: LmStudent, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(StudentError, match="cannot be a directory"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overproof.errors import DataError
@@ -18,6 +18,7 @@ from overproof.train.lm.packing import (
 lengths_ = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(lengths_, st.integers(8, 200), st.integers(0, 3))
 def test_every_epoch_has_every_chat_once(lengths: list[int], batch: int, seed: int) -> None:
     steps = plan_steps(lengths, batch_tokens=batch, epochs=2, max_tokens=None, seed=seed)
@@ -59,6 +60,7 @@ def test_prompts_of_an_on_policy_step() -> None:
     assert [len(step.chats) for step in plan_prompts([5] * 3, prompts=8, steps=2, seed=3)] == [3, 3]
 
 
+@settings(deadline=None)
 @given(lengths_, st.integers(1, 80))
 def test_rows_hold_every_chat_once(lengths: list[int], capacity: int) -> None:
     rows = rows_of(range(len(lengths)), lengths, capacity)
@@ -73,6 +75,7 @@ def test_best_fit_fills_rows() -> None:
     assert [sorted(row) for row in rows_of(range(6), lengths, 100)] == [[1, 3], [0, 2, 4, 5]]
 
 
+@settings(deadline=None)
 @given(lengths_, st.integers(8, 300), st.booleans(), st.booleans())
 def test_pieces_fit(lengths: list[int], micro: int, packing: bool, one_row: bool) -> None:
     pieces = pieces_of(
@@ -96,6 +99,7 @@ def test_packing_wastes_little() -> None:
         assert computed / used < most
 
 
+@settings(deadline=None)
 @given(lengths_, st.integers(1, 5))
 def test_processes_share_a_step(lengths: list[int], processes: int) -> None:
     shares = shared_out(range(len(lengths)), lengths, processes)

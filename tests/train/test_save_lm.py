@@ -257,3 +257,34 @@ def test_a_damaged_directory_is_an_error(tmp_path: Path, damage: str) -> None:
         (directory / "tokenizer_config.json").unlink()
     with pytest.raises(StudentError):
         load_lm(directory)
+
+
+async def test_a_kept_adapter_answers_as_local_weights(tmp_path: Path) -> None:
+    """Where evaluation looks for it: the directory ``adapter`` is a model of its own."""
+    from overproof.clients.local_weights import LocalTeacher
+    from overproof.config.teacher import TeacherConfig
+    from overproof.records.exchange import Message, Outcome, Parameters, Request
+
+    student = with_lora(tiny_student(), tmp_path / "bases/tiny")
+    kept = tmp_path / "students/kept"
+    save_lm(student, tiny_card(student, adapter=True), kept)
+    texts = []
+    for place in (kept / "adapter", tmp_path / "bases/tiny"):
+        async with LocalTeacher(TeacherConfig(kind="local", model=str(place))) as teacher:
+            asked = (Message(role="user", content="Hello"),)
+            settings = Parameters(max_tokens=12, temperature=0.0)
+            request = Request(model=teacher.model, messages=asked, parameters=settings)
+            completion = await teacher.complete(request)
+            assert completion.outcome in (Outcome.ANSWERED, Outcome.TRUNCATED)
+            texts.append(completion.text)
+    assert texts[0] != texts[1]  # the adapter was applied
+    expected = student.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hello"}], tokenize=False, add_generation_prompt=True
+    )
+    ids = student.tokenizer(expected, add_special_tokens=False)["input_ids"]
+    said: list[int] = []
+    while len(said) < 12:
+        said.append(int(logits(student.module, ids + said)[-1].argmax()))
+        if said[-1] in student.ends:
+            break
+    assert texts[0] == student.tokenizer.decode(said, skip_special_tokens=True)

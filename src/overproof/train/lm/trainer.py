@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,14 +117,7 @@ def fit(
     """
     _check(student, train)
     _make(out)
-    key = key or content_hash(
-        {
-            "chats": [list(chat.ids) for chat in train],
-            "config": config.model_dump(mode="json", exclude={"checkpoint_every", "processes"}),
-            "base": [student.name, student.base, student.base_dir],
-            "seed": seed,
-        }
-    )
+    key = key or _key(student, train, config, seed)
     checkpoints, interrupt = Checkpoints(out, key), Interrupt()
     with (
         process_group(),
@@ -137,40 +129,24 @@ def fit(
         last = checkpoints.last()
         wait_for_all()  # nobody writes before all have looked
         curve = _curve(last.curve()) if last else Curve()
-        notes: list[str] = []
         args = _arguments(config, out, seed)
-        device = args.device
-        _set_precision(student.module.to(device), config)
-        can_pack = config.packing and not isinstance(config, OnPolicyConfig)
-        if can_pack and not keeps_packed_chats_apart(student.module):
-            notes.append(
-                "the model mixes chats that are packed into one row, so that rows were padded"
-            )
-            can_pack = False
+        _set_precision(student.module.to(args.device), config)
+        packing, notes = _packing(student, config)
         trainer = _trainer(
             student, method, train, config,
-            args=args, signal=signal, packing=can_pack, seed=seed, checkpoints=checkpoints,
+            args=args, signal=signal, packing=packing, seed=seed, checkpoints=checkpoints,
             interrupt=interrupt, curve=curve, progress=progress,
         )  # fmt: skip
-        measured = partial(
-            mean_cross_entropy,
-            student.module,
-            tune,
-            pad=_pad(student),
-            micro_tokens=config.micro_tokens,
-            packing=can_pack,
-            one_row=one_row_only(student.module),
-            autocast=trainer.accelerator.autocast,
-        )
+        measured = _tune_loss(student, tune, config, packing, trainer)
         try:
             if last is None:
                 same_everywhere(list(student.module.parameters()))
-                curve.base_tune_loss = _finite(measured(), student, "before training")
+                curve.base_tune_loss = measured("before training")
             else:
                 notes.append(f"taken up again after step {last.step}")
             with interrupt.awaited():
                 trainer.run(last)
-            tune_loss = _finite(measured(), student, "after training")
+            tune_loss = measured("after training")
         finally:
             trainer.let_go()
     return Fit(
@@ -308,14 +284,52 @@ def _curve(saved: dict[str, Any]) -> Curve:
     return Curve(losses=losses, **saved)
 
 
-def _finite(loss: float | None, student: LmStudent, when: str) -> float | None:
-    if loss is not None and not math.isfinite(loss):
-        raise StudentError(
-            f"student {student.name}",
-            f"its loss on the tune split is {loss} {when}",
-            "check the base's weights; after training, lower learning_rate",
+def _key(
+    student: LmStudent, train: Sequence[TokenizedChat], config: LmStudentConfig, seed: int
+) -> str:
+    section = config.model_dump(mode="json", exclude={"checkpoint_every", "processes"})
+    base = [student.name, student.base, student.base_dir]
+    chats = [list(chat.ids) for chat in train]
+    return content_hash({"chats": chats, "config": section, "base": base, "seed": seed})
+
+
+def _packing(student: LmStudent, config: LmStudentConfig) -> tuple[bool, list[str]]:
+    """Whether rows are packed, and why not where the recipe asks for it."""
+    if not config.packing or isinstance(config, OnPolicyConfig):
+        return False, []
+    if keeps_packed_chats_apart(student.module):
+        return True, []
+    return False, ["the model mixes chats that are packed into one row: rows were padded instead"]
+
+
+def _tune_loss(
+    student: LmStudent,
+    tune: Sequence[TokenizedChat],
+    config: LmStudentConfig,
+    packing: bool,
+    trainer: LmTrainer,
+) -> Callable[[str], float | None]:
+    """What measures the loss on the tune split, given when that is."""
+
+    def measured(when: str) -> float | None:
+        loss = mean_cross_entropy(
+            student.module,
+            tune,
+            pad=_pad(student),
+            micro_tokens=config.micro_tokens,
+            packing=packing,
+            one_row=one_row_only(student.module),
+            autocast=trainer.accelerator.autocast,
         )
-    return loss
+        if loss is not None and not math.isfinite(loss):
+            raise StudentError(
+                f"student {student.name}",
+                f"its loss on the tune split is {loss} {when}",
+                "check the base's weights; after training, lower learning_rate",
+            )
+        return loss
+
+    return measured
 
 
 @contextmanager
