@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overproof.train.losses import chunked
 from overproof.train.losses.chunked import chunked_sum
 from overproof.train.losses.cross_entropy import cross_entropy
 from overproof.train.losses.divergences import divergence
@@ -144,21 +143,18 @@ def test_the_logits_of_all_positions_never_exist() -> None:
     value.backward()
 
 
-def test_the_default_chunk_is_64_mib_of_logits_and_16_rows_at_least(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_default_chunk_is_16_mib_of_logits_on_a_cpu_and_64_rows_at_least() -> None:
     rows = []
 
     def loss(z: torch.Tensor, at: slice) -> torch.Tensor:
         rows.append(len(z))
         return z.sum(dim=1)
 
-    chunked_sum(loss, torch.zeros(700, 1), torch.zeros(49_152, 1))
-    assert rows == [234, 234, 232]  # at most 341
+    chunked_sum(loss, torch.zeros(240, 1), torch.zeros(49_152, 1))
+    assert rows == [80, 80, 80]  # at most 85
     rows.clear()
-    monkeypatch.setattr(chunked, "CHUNK_BYTES", 1000)
-    chunked_sum(loss, torch.zeros(40, 1), torch.zeros(5_000, 1))
-    assert rows == [14, 14, 12]  # three times at most 16
+    chunked_sum(loss, torch.zeros(65, 1), torch.zeros(151_936, 1))
+    assert rows == [33, 32]  # 27 would be 16 MiB, but 64 are allowed
 
 
 @pytest.mark.parametrize("name", LOSSES)

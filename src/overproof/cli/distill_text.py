@@ -13,6 +13,7 @@ from rich.console import Console
 from overproof import api
 from overproof.cli.collect_text import print_collected
 from overproof.cli.progress import Display
+from overproof.errors import ConfigError
 
 if TYPE_CHECKING:
     from overproof.config.load import LoadedTextRecipe
@@ -24,6 +25,12 @@ __all__ = ["distill_text_command"]
 
 def distill_text_command(loaded: LoadedTextRecipe, json: bool, steps: Sequence[str]) -> None:
     """Run the steps in order; the exit code is the certificate's where there is one."""
+    if "RANK" in os.environ and tuple(steps) != ("train",):
+        raise ConfigError(
+            "torchrun",
+            f"starts several processes, and `{steps[-1]}` is done by one",
+            "train with torchrun, then run this command without it",
+        )
     # Of several processes that train together, one speaks.
     silent = os.environ.get("RANK", "0") != "0"
     if "train" in steps and "RANK" not in os.environ:

@@ -26,9 +26,13 @@ INFERENCE_BATCH = 64
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Let torch use every core that this process may run on, and restore its setting after."""
+    """Let torch use every core that this process may run on, and restore its setting after.
+
+    Processes that ``torchrun`` started on one machine share its cores.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
-    with _threads(len(affinity(0)) if affinity else os.cpu_count() or 1):
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with _threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))):
         yield
 
 

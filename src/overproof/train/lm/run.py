@@ -212,16 +212,18 @@ class _Work:
         from overproof.train.lm.methods.build import build_method
         from overproof.train.lm.trainer import fit
 
-        splits = {
-            name: tokenize_chats(
-                self.rows(name), student.tokenizer, end=student.end, max_length=config.max_length
-            )
-            for name in ("train", "tune")
-            if name == "train" or self.rows(name)
-        }
-        chats = splits["train"].chats
-        for reason, count in splits["train"].left_out.items():
-            self.say(f"student {config.name}: {count} training chats left out: {reason}")
+        longest = min(config.max_length, student.context or config.max_length)
+        splits: dict[str, list[TokenizedChat]] = {"train": [], "tune": []}
+        for name in splits:
+            if not (rows := self.rows(name)) and name == "tune":
+                continue
+            made = tokenize_chats(rows, student.tokenizer, end=student.end, max_length=longest)
+            splits[name] = made.chats
+            for reason, count in made.left_out.items():
+                self.say(f"student {config.name}: {count} {name} chats left out: {reason}")
+            for note in made.notes:
+                self.say(f"student {config.name}: {note}")
+        chats = splits["train"]
         with first_process_first():
             signal = self._signal(config, student, chats)
         method = build_method(
@@ -241,7 +243,7 @@ class _Work:
             student,
             method,
             chats,
-            splits["tune"].chats if "tune" in splits else [],
+            splits["tune"],
             config,
             signal=signal,
             out=self._checkpoints(config.name),

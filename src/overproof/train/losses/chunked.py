@@ -26,8 +26,10 @@ __all__ = ["LossOfLogits", "chunked_sum"]
 # The logits (C, V) of the positions in the slice of N, to the losses (C,) of these positions.
 LossOfLogits = Callable[[torch.Tensor, slice], torch.Tensor]
 
-CHUNK_BYTES = 64 * 2**20
-MIN_ROWS = 16  # fewer, and reading the head's weights takes longer than multiplying by them
+# On a CPU a tensor beyond 32 MiB, the most that the C library keeps for the next one, has all its
+# pages mapped anew each time, which takes as long as filling it.
+CPU_CHUNK_BYTES, CHUNK_BYTES = 16 * 2**20, 64 * 2**20
+MIN_ROWS = 64  # fewer, and reading the head's weights takes longer than multiplying by them
 
 
 def chunked_sum(
@@ -53,7 +55,8 @@ def chunked_sum(
         hidden_nd: (N, D) hidden states before the output head.
         weight_vd: (V, D) weights of the head.
         bias_v: (V,) bias of the head.
-        chunk: positions at a time; where unsaid, 64 MiB of logits and at least 16 positions.
+        chunk: positions at a time; where unsaid, 16 MiB of logits on a CPU and 64 MiB elsewhere,
+            and at least 64 positions.
 
     Returns:
         A scalar in float32 at least; 0 of no positions, with gradients of 0.
@@ -98,7 +101,7 @@ class _Head:
     ) -> torch.Tensor:
         """The sum alone."""
         total, weight = _zero(hidden_nd), weight_vd.to(self.product_type)
-        for places in self.chunks(len(hidden_nd), len(weight_vd)):
+        for places in self.chunks(hidden_nd, weight_vd):
             logits_cv = self.logits(hidden_nd[places], weight, bias_v)
             total += self.losses(logits_cv, places).sum()
         return total
@@ -118,7 +121,7 @@ class _Head:
                 for tensor, want in zip((hidden_nd, weight_vd, bias_v), wanted, strict=True)
             )
         )
-        for places in self.chunks(len(hidden_nd), len(weight_vd)):
+        for places in self.chunks(hidden_nd, weight_vd):
             hidden_cd = hidden_nd[places].to(self.product_type)
             losses_c, gradient_cv = self.chunk_gradient(hidden_cd, weight, bias_v, places)
             total += losses_c.sum()
@@ -159,9 +162,11 @@ class _Head:
             )
         return losses_c
 
-    def chunks(self, positions: int, vocabulary: int) -> Iterator[slice]:
-        """Slices of equal length, but for the last, of the longest length that is allowed."""
-        most = self.chunk or max(MIN_ROWS, CHUNK_BYTES // (4 * vocabulary))
+    def chunks(self, hidden_nd: torch.Tensor, weight_vd: torch.Tensor) -> Iterator[slice]:
+        """Slices of equal length, but for the last, as few as the longest length allows."""
+        positions, vocabulary = len(hidden_nd), len(weight_vd)
+        size = CPU_CHUNK_BYTES if hidden_nd.device.type == "cpu" else CHUNK_BYTES
+        most = self.chunk or max(MIN_ROWS, size // (4 * vocabulary))
         rows = math.ceil(positions / max(1, math.ceil(positions / most)))
         for start in range(0, positions, max(1, rows)):
             yield slice(start, min(start + rows, positions))
