@@ -74,12 +74,15 @@ class Figure:
 class Group:
     """Students that differ in their seed: what is certified of them, and their scores.
 
+    ``tokens`` and ``seconds`` count what the student read that this one started with.
+
     Shapes: S seeds, P prompts.
     """
 
     kind: str
     students: tuple[Contestant, ...]
-    cards: tuple[LmStudentCard, ...]
+    tokens: tuple[int, ...]
+    seconds: tuple[float, ...]
     scores: Floats  # (S, P)
 
 
@@ -137,15 +140,26 @@ def groups_of(certificate: TextCertificate, run: Path, scores: Mapping[str, Floa
         for one in students:
             if one.name not in scores:
                 raise RunError(str(run), f"has no answers of {one.name}", "run `overproof certify`")
+        read = [_with_starts(run / "students", one.name) for one in students]
         groups.append(
             Group(
                 kind,
                 tuple(students),
-                tuple(LmStudentCard.load(run / "students" / one.name) for one in students),
+                tuple(sum(card.tokens for card in cards) for cards in read),
+                tuple(sum(card.train_seconds for card in cards) for cards in read),
                 np.stack([scores[one.name] for one in students]),
             )
         )
     return groups
+
+
+def _with_starts(students: Path, name: str | None) -> list[LmStudentCard]:
+    """The cards of a student and of those that it started with."""
+    cards: list[LmStudentCard] = []
+    while name is not None:
+        cards.append(LmStudentCard.load(students / name))
+        name = cards[-1].start
+    return cards
 
 
 def _named(group: Group) -> str:
@@ -174,8 +188,7 @@ def table(certificate: TextCertificate, groups: Sequence[Group], teacher: Floats
         if first is not None and group is not first and first.scores.shape == group.scores.shape:
             gaps = group.scores - first.scores  # one prompt, one seed: paired in both
             minus = _signed(over_prompts_and_seeds(gaps, float(gaps.mean())))
-        tokens = [card.tokens for card in group.cards]
-        seconds = [card.train_seconds for card in group.cards]
+        tokens, seconds = group.tokens, group.seconds
         lines.append(
             f"| {_named(group)} | {solved} | {retention(group.scores, teacher)} | {minus} "
             f"| {_mean([one.agreement for one in group.students])} "

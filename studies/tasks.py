@@ -23,9 +23,9 @@ __all__ = ["TASKS", "Problem", "problems", "verify"]
 class Task(NamedTuple):
     """A generator with its settings, and how it is asked.
 
-    ``share`` is of the teacher's training problems, ``asked`` of the study's prompts: sums, which
-    this teacher hardly learned, are asked less, so that a study of what is kept is not mostly of
-    what was never there.
+    ``share`` is of the teacher's training problems, ``asked`` of the study's prompts: this teacher
+    hardly learned to add or to count, so that these are asked less. A study of what is kept should
+    not be mostly of what was never there.
     """
 
     share: float
@@ -66,7 +66,7 @@ TASKS: dict[str, Task] = {
     ),
     "number_sorting": Task(
         0.18,
-        0.23,
+        0.30,
         {
             "min_numbers": 3,
             "max_numbers": 4,
@@ -80,19 +80,19 @@ TASKS: dict[str, Task] = {
     ),
     "spell_backward": Task(
         0.18,
-        0.23,
+        0.24,
         {"min_word_len": 3, "max_word_len": 7},
         lambda facts: f"Backward: {facts['word']}",
     ),
     "letter_counting": Task(
         0.20,
-        0.23,
+        0.08,
         {"min_words": 2, "max_words": 3},
         lambda facts: f"Count {facts['target_letter']}: {' '.join(facts['span'])}",
     ),
     "word_sequence_reversal": Task(
         0.18,
-        0.23,
+        0.30,
         {"min_words": 2, "max_words": 3},
         lambda facts: f"Reverse: {', '.join(facts['words'])}",
     ),

@@ -34,6 +34,25 @@ def test_imports_are_light(code: str) -> None:
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+@pytest.mark.parametrize("said", ["student small: stopped after step 3, which is saved", ""])
+def test_ctrl_c_tells_what_was_saved(said: str) -> None:
+    done = python(
+        "import sys\n"
+        "from overproof import api\n"
+        "from overproof.cli import distill, main\n"
+        "def stopped(*_, **__):\n"
+        f"    raise KeyboardInterrupt({said!r})\n"
+        "api.load_any = lambda _: None\n"
+        "distill.distill_command = stopped\n"
+        "sys.argv = ['overproof', 'train', 'recipe.toml']\n"
+        "main.main()\n"
+    )
+    assert done.returncode == 130
+    told = [line for line in done.stderr.splitlines() if line]
+    assert told == [*([said] if said else []),
+                    "interrupted: run the same command again to go on from here"]  # fmt: skip
+
+
 def test_help_names_every_command() -> None:
     done = overproof("--help")
     assert done.returncode == 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from examples import answers, example, make
+from fake_gym import install_fake_gym
 
+from overproof.clients import gym_verifier
 from overproof.collect.filters.extraction import final_answer, normalised
 from overproof.collect.filters.unit_tests import code_in
 from overproof.config.filters import ReasoningGym
@@ -77,13 +80,27 @@ async def test_reasoning_gym_scores_answers() -> None:
     with pytest.raises(DataError, match="no task of reasoning-gym"):
         await make("reasoning_gym", on_missing="fail").drops(rows)
     broken = example("?", "1", facts={"reasoning_gym": {"name": "no_such_task", "entry": {}}})
-    assert (await verified.drops([broken]))[0].startswith("could not be verified: ValueError")
+    assert (await verified.drops([broken]))[0].startswith("could not be verified: task 'no_su")
+
+
+async def test_no_answer_is_evaluated_in_this_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    verifier = install_fake_gym(monkeypatch, tmp_path / "gym")
+    facts = {"reasoning_gym": {"name": "evaluates", "entry": {"target": 4}}}
+    attack = f"__import__('os').system('touch {tmp_path / 'harmed'}')"
+    rows = [example("2 + 2", text, n, facts=facts) for n, text in enumerate((attack, "8 / 2"))]
+    try:
+        dropped = await make("reasoning_gym").drops(rows)
+    finally:
+        verifier.close()
+    assert list(dropped) == [0]
+    assert "double underscore" in dropped[0]
+    assert not (tmp_path / "harmed").exists()
 
 
 async def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from overproof.collect.filters import reasoning_gym
-
-    reasoning_gym._scorer.cache_clear()
+    monkeypatch.setattr(gym_verifier, "_shared", gym_verifier.GymVerifier())
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     fact = {"reasoning_gym": {"name": "basic_arithmetic", "entry": {}}}
     with pytest.raises(MissingExtraError, match="overproof\\[tasks\\]"):

@@ -16,6 +16,7 @@ from overproof.evaluate.text.deferral import (
     confidences,
     deferral_curve,
     discrimination,
+    fewest_tune,
 )
 from overproof.evaluate.text.deferral_rule import (
     DeferralRule,
@@ -190,6 +191,34 @@ def test_a_rule_that_is_missing_or_broken(tmp_path: Path) -> None:
     (one / "model.safetensors").unlink()
     with pytest.raises(StudentError, match="no weights"):
         student_sha256(one)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "chat_template.jinja",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "adapter/adapter_config.json",
+    ],
+)
+def test_a_rule_belongs_to_all_that_decides_answers(tmp_path: Path, file: str) -> None:
+    one = student(tmp_path)
+    before = student_sha256(one)
+    (one / "student.json").write_text("{}")
+    assert student_sha256(one) == before
+    (one / file).parent.mkdir(exist_ok=True)
+    (one / file).write_text("{}")
+    assert student_sha256(one) != before
+
+
+@pytest.mark.parametrize("stated", [0.5, 0.8, 0.9, 0.95, 0.99, 2 / 3])
+def test_the_fewest_prompts_that_promise_an_agreement(stated: float) -> None:
+    fewest = fewest_tune(stated)
+    sure, agrees = np.full(fewest, 0.9), np.ones(fewest)
+    assert calibrated(sure, agrees, stated).suffices
+    if fewest > 1:
+        assert not calibrated(sure[1:], agrees[1:], stated).suffices
 
 
 def test_passing_everything_on_is_said() -> None:

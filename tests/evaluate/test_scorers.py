@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_gym import install_fake_gym
 
 from overproof.config.text_certificate import TextCertificateConfig
 from overproof.errors import DataError
-from overproof.evaluate.scorers import reasoning_gym as gym_module
+from overproof.evaluate.scorers import build
 from overproof.evaluate.scorers.build import build_scorer
 from overproof.evaluate.scorers.degenerate import is_loop
 from overproof.evaluate.scorers.exact import exact_match, normalised
 from overproof.evaluate.scorers.json_fields import compare_fields, parsed, same_json
 from overproof.evaluate.scorers.numeric import last_number, same_number
 from overproof.evaluate.scorers.protocol import Answer, Known
-from overproof.evaluate.scorers.reasoning_gym import verified
 from overproof.records.exchange import ToolCall
 
 
@@ -52,6 +53,11 @@ def test_exact_keeps_what_is_part_of_an_answer(one: str, other: str) -> None:
         (r"\boxed{12}", 12), ("1e-3", 0.001), ("2.5E2", 250), (".5", 0.5), ("x = +8", 8),
         ("1, 2, 3", 3), ("1,2", 2), ("12\u202f345", 12345), ("2 + 3 = 5 apples", 5),
         ("50 %", 50), ("no. 7!", 7), ("-1/2", -0.5), ("0", 0), ("007", 7),
+        ("it takes 5 100", 100), ("5\u00a0100", 5100), ("1 234 567", 1234567), ("1_000", 1000),
+        ("\u00bd", 0.5), ("1\u00be cups", 1.75), ("-\u00bd", -0.5), ("x - 2\u00bd", 2.5),
+        ("3 x 10^4", 30000), ("3.2\u00d710\u2074 m", 32000), (r"3 \times 10^{-2}", 0.03),
+        ("6\u00b710\u207b\u00b2", 0.06), ("-2*10**3", -2000), ("10^6", 1e6), ("3 x 10", 10),
+        ("25 m\u00b2", 25), ("50\u00a0%", 50),
     ],
 )  # fmt: skip
 def test_the_last_number(text: str, value: float) -> None:
@@ -129,6 +135,15 @@ def test_json_values_are_equal_by_kind(one: Any, other: Any, same: bool) -> None
     assert (compare_fields({"v": one}, {"v": other}).f1 == 1.0) is (same and other != {})
 
 
+def test_many_objects_are_paired_as_few_are() -> None:
+    rows = [{"id": i, "tags": ["x", "x", i % 7], "at": {"a": i % 5, "b": {}}} for i in range(180)]
+    assert fields(rows[::-1], rows) == (180 * 6, 180 * 6, 180 * 6)
+    wrong = [row | {"tags": ["x"], "at": 3} for row in rows]
+    assert fields(wrong, rows) == (180 * 2, 180 * 3, 180 * 6)
+    nested = [row | {"more": [[1], {"k": row["id"]}]} for row in rows[:9]]
+    assert fields(nested[::-1], nested) == (9 * 8, 9 * 8, 9 * 8)
+
+
 def test_deep_nesting_is_no_json_instead_of_a_crash() -> None:
     for text in ("[" * 100_000, "[" * 300 + "]" * 300, '{"a":' * 200 + "1" + "}" * 200):
         with pytest.raises(ValueError, match=r"nested|Expecting"):
@@ -179,6 +194,15 @@ def test_the_pattern_takes_the_answer_out() -> None:
     assert (none.value, none.details) == (0.0, {"answer_found": 0.0})
     assert judge.same(Answer("a <answer>7</answer>"), Answer("<answer>7.</answer> b"))
     assert not judge.same(Answer("7"), Answer("7"))
+
+
+def test_a_pattern_that_backtracks_forever_finds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build, "PATIENCE_S", 0.05)
+    judge = scorer("exact", answer_pattern=r"(?P<answer>(a+)+)!")
+    assert judge.score(Answer("a" * 60), Known("i", "a")).value == 0.0
+    assert judge.score(Answer("z" * 60_000 + " aa!"), Known("i", "aa")).value == 1.0
 
 
 def test_numeric_scorer() -> None:
@@ -235,22 +259,19 @@ def test_the_tasks_own_verifier() -> None:
         judge.score(Answer("1"), Known("i", facts=bad))
 
 
-def test_a_verifier_that_breaks_or_hangs_has_found_nothing_right(
-    monkeypatch: pytest.MonkeyPatch,
+def test_no_answer_is_evaluated_in_this_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def breaks(answer: str, entry: Any) -> float:
-        raise RecursionError(answer)
-
-    def hangs(answer: str, entry: Any) -> float:
-        while True:
-            pass
-
-    monkeypatch.setattr(gym_module, "PATIENCE_S", 0.05)
-    for verifier, score in ((breaks, 0.0), (hangs, 0.0), (lambda *_: float("nan"), 0.0),
-                            (lambda *_: 7, 1.0)):  # fmt: skip
-        monkeypatch.setattr(gym_module, "_verifier", lambda _name, v=verifier: v)
-        assert verified("x", "any", {}) == score
-    assert verified("x" * 30_000, "any", {}) == 0.0
+    verifier = install_fake_gym(monkeypatch, tmp_path / "gym")
+    fact = {"name": "evaluates", "entry": {"target": 4}}
+    known, judge = Known("i", facts={"reasoning_gym": fact}), scorer("reasoning_gym")
+    try:
+        attack = f"__import__('os').system('touch {tmp_path / 'harmed'}')"
+        assert judge.score(Answer(attack), known).value == 0.0
+        assert not (tmp_path / "harmed").exists()
+        assert judge.score(Answer("8 / 2"), known).value == 1.0
+    finally:
+        verifier.close()
 
 
 LOOPS = [

@@ -91,6 +91,27 @@ async def test_what_the_request_says_goes_before_what_the_recipe_says() -> None:
     assert (engine.asked[0].temperature, engine.asked[0].max_tokens) == (0.1, 5)
 
 
+async def test_answers_end_where_the_calibrated_ones_did() -> None:
+    teacher = ScriptedTeacher([BETTER, BETTER])
+    app, engine = cascade(teacher, changes={"stop": ["\n\n"]}, stop=("\n\n", "##"))
+    async with connected(app) as client:
+        await client.post(CHAT, json=ask("hard"))
+        await client.post(CHAT, json=ask("hard", stop="END"))
+    assert [each.stop for each in engine.asked] == [("\n\n",), ("END",)]
+    assert [each.parameters.stop for each in teacher.asked] == [("\n\n", "##"), ("END",)]
+
+
+@pytest.mark.parametrize("who", ["easy", "hard"])
+async def test_a_request_unlike_the_calibrated_ones_is_told(who: str) -> None:
+    app, _ = cascade(ScriptedTeacher([BETTER] * 4), changes={"stop": ["\n"]})
+    said = []
+    async with connected(app) as client:
+        for more in ({}, {"temperature": 0}, {"temperature": 0.7}, {"stop": ["END"]}):
+            response = await client.post(CHAT, json=ask(who, **more))
+            said.append(response.json()["overproof"]["calibrated"])
+    assert said == [True, True, False, False]
+
+
 async def test_a_stream_is_decided_before_it_begins() -> None:
     teacher = ScriptedTeacher([BETTER])
     app, _ = cascade(teacher)
@@ -145,6 +166,7 @@ async def test_what_is_no_whole_answer_is_passed_on_however_sure() -> None:
                 "answered_by": "teacher",
                 "confidence": 0.0,
                 "threshold": 0.0,
+                "calibrated": True,
                 "usage": 0,
             }
 

@@ -201,9 +201,11 @@ def test_a_teacher_file_is_a_recipe_or_a_section(tmp_path: Path) -> None:
     path.write_text(
         '[run]\nname = "r"\ndir = "r"\n[teacher]\nkind = "fake"\nmodel = "m"\n'
         '[data]\nfile = "p.csv"\n[task]\nkind = "text"\nmax_tokens = 77\ntemperature = 0.3\n'
+        'stop = ["##"]\n'
     )
     found = load_teacher(tmp_path)
     assert (found.config.model, found.max_tokens, found.temperature) == ("m", 77, 0.3)
+    assert found.stop == ("##",)
     with pytest.raises(ConfigError, match="no such file"):
         load_teacher(tmp_path / "none.toml")
     for text, said in (

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from talking import CHAT, ScriptedEngine, ScriptedTeacher, ask, connected, said
 from text_world import (
     NOW,
     Scripted,
     add_student,
     collect,
+    read_again,
     right_answer,
     says,
     sums,
@@ -19,7 +22,10 @@ from text_world import (
 )
 
 from overproof.config.load import LoadedTextRecipe
+from overproof.config.teacher_file import load_teacher
 from overproof.errors import DataError, LeakError, RunError, StudentError
+from overproof.evaluate.serve_chat import build_chat_app
+from overproof.evaluate.serve_chat_defer import Cascade
 from overproof.evaluate.text import answers
 from overproof.evaluate.text.certify import certify_text
 from overproof.evaluate.text.deferral_rule import rule_of
@@ -55,7 +61,7 @@ class World:
         teacher: Any = right_answer,
         **recipe: Any,
     ) -> None:
-        self.loaded: LoadedTextRecipe = write_recipe(directory, **recipe)
+        self.loaded: LoadedTextRecipe = write_recipe(directory, students=students, **recipe)
         self.manifest = collect(monkeypatch, self.loaded, teacher)
         self.base = weights(directory, "base")
         for name in students:
@@ -256,6 +262,85 @@ def test_when_to_ask_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(world.scripted.asked) == 120
 
 
+async def served(world: World, name: str) -> tuple[Any, Any]:
+    """What student and teacher are asked where a served student passes on a bare request."""
+    directory = world.loaded.run_dir / "students" / name
+    cut = said("no", outcome=Outcome.TRUNCATED, finish_reason="length")
+    engine, teacher = ScriptedEngine({"hard": cut}), ScriptedTeacher([said("7")])
+    named = load_teacher(world.loaded.path)
+    answerer = Cascade(engine, name, rule_of(directory), teacher, stop=named.stop)
+    async with connected(build_chat_app(engine, answerer, model_name=name)) as client:
+        await client.post(CHAT, json=ask("hard"))
+    return engine.asked[0], teacher.asked[0].parameters
+
+
+def test_served_answers_stop_where_calibrated_ones_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(
+        tmp_path, monkeypatch, {"good": says(right_answer)}, task='stop = ["##"]',
+        certificate=WIDE + "\nagreement = 0.8",
+    )  # fmt: skip
+    world.certify()
+    calibrated = {request.parameters.stop for _, request in world.scripted.asked}
+    student, teacher = asyncio.run(served(world, "good"))
+    assert calibrated == {student.stop} == {teacher.stop} == {("##",)}
+
+
+@pytest.mark.parametrize("tune", [0, 5, 10])
+def test_too_few_tune_prompts_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: int
+) -> None:
+    def sure(request: Request) -> Completion:
+        told = (TokenLogprob(token="x", logprob=-0.01),)
+        return says(right_answer, logprobs=told)(request)
+
+    world = World(
+        tmp_path, monkeypatch, {"good": sure}, data=f"train = 10\ntune = {tune}\ntest = 20",
+        certificate=WIDE + "\nagreement = 0.9",
+    )  # fmt: skip
+    limits = " ".join(world.certify().limits)
+    assert ("at least 9" in limits) == (tune < 9)
+    assert ("tune prompts are too few" in limits) == (tune == 5)
+
+
+def test_students_of_another_recipe_are_not_certified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(
+        tmp_path, monkeypatch, {"good": says(right_answer), "old": "no"}, certificate=WIDE
+    )
+    world.loaded = write_recipe(tmp_path, certificate=WIDE, students=["good"])
+    heard: list[str] = []
+    found = certify_text(world.loaded, now=NOW, say=heard.append)
+    assert [one.name for one in found.contestants if one.role == "student"] == ["good"]
+    assert "old: left out, for it is no longer in the recipe" in heard
+    recipe = world.loaded.path
+    recipe.write_text(recipe.read_text() + "epochs = 9\n")
+    world.loaded = read_again(recipe)
+    with pytest.raises(RunError, match=r"good.*another section of the recipe"):
+        world.certify()
+    # What decides nothing of the weights may change, and so may the place of all of it.
+    recipe.write_text(recipe.read_text().replace("epochs = 9", "checkpoint_every = 3"))
+    world.loaded = read_again(recipe)
+    assert world.certify().certified == ("good",)
+    world.loaded = write_recipe(tmp_path, certificate=WIDE, students=["new"])
+    with pytest.raises(RunError, match="no finished student of this recipe"):
+        world.certify()
+
+
+def test_a_base_has_its_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(
+        tmp_path, monkeypatch, {"good": says(right_answer), "sft": "no"}, certificate=WIDE
+    )
+    header = json.dumps({"w": {"dtype": "F32", "shape": [3, 5], "data_offsets": [0, 60]}}).encode()
+    tensor = len(header).to_bytes(8, "little") + header + bytes(60)
+    (world.base / "model.safetensors").write_bytes(tensor)
+    card = world.loaded.run_dir / "students" / "sft" / "student.json"
+    card.write_text(card.read_text().replace('"parameters": 100', '"parameters": 120'))
+    assert contestant(world.certify(), "untrained base").parameters == 15
+
+
 def test_test_prompts_in_training_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +381,9 @@ def test_what_cannot_be_measured_is_refused_before_anybody_is_asked(
     with pytest.raises(StudentError, match="untrained base that is not there"):
         gone.certify()
     changed = World(tmp_path / "changed", monkeypatch, good, certificate=WIDE)
-    recipe = write_recipe(tmp_path / "changed", certificate=WIDE.replace("0.2", "0.5"))
+    recipe = write_recipe(
+        tmp_path / "changed", certificate=WIDE.replace("0.2", "0.5"), students=["good"]
+    )
     with pytest.raises(RunError, match="another recipe"):
         certify_text(recipe, now=NOW, say=lambda _: None)
     for world in (empty, gym, untested, other, gone, changed):

@@ -51,7 +51,7 @@ def test_an_adapter_is_measured_on_its_base(
     from overproof.clients.quiet import quiet_transformers
 
     place = write_tiny_lm(tmp_path / "weights")
-    loaded = write_recipe(tmp_path, certificate=WIDE)
+    loaded = write_recipe(tmp_path, certificate=WIDE, students=["low"])
     collect(monkeypatch, loaded)
     with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an older name

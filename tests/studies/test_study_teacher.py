@@ -59,7 +59,7 @@ def test_verifiers_take_the_answers_that_are_taught(teacher: ModuleType) -> None
     """A problem's own answer is right, another one is not, and both fit into the context."""
     tokenizer = teacher.build_tokenizer()
     for name in teacher.TASKS:
-        asked = teacher.problems(name, 77, 40)
+        asked = teacher.problems(name, 77, 12)
         for one, other in zip(asked, reversed(asked), strict=True):
             assert teacher.verify(one, one.answer)
             assert not teacher.verify(one, "I do not know.")

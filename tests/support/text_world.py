@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def write_recipe(
     task: str = "",
     certificate: str = 'scorer = "exact"\nbootstrap = 200',
     rows: list[dict[str, Any]] | None = None,
+    students: Iterable[str] = ("small",),
 ) -> LoadedTextRecipe:
     """Write prompts and recipe."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -74,8 +75,16 @@ max_tokens = 8
 [certificate]
 {certificate}
 """
+        + "".join(
+            f'[[students]]\nname = "{name}"\nmethod = "sft"\nbase = "tiny"\n' for name in students
+        )
     )
-    loaded = load_any(directory)
+    return read_again(directory)
+
+
+def read_again(path: Path) -> LoadedTextRecipe:
+    """The recipe as it is now."""
+    loaded = load_any(path)
     assert isinstance(loaded, LoadedTextRecipe)
     return loaded
 
@@ -115,7 +124,10 @@ def add_student(
     manifest = manifest or TextManifest.load(loaded.run_dir / "dataset")
     directory = loaded.run_dir / "students" / name
     shutil.copytree(weights, directory)
+    sections = {each.name: each for each in loaded.recipe.students}
+    section = sections[name].model_dump(mode="json", exclude_defaults=True)
     fields = {
+        "config": section,
         "name": name, "method": "sft", "base": "tiny", "base_dir": str(base), "teacher": "fake",
         "parameters": 100, "trainable": 100, "vocabulary": 266, "precision": "float32",
         "steps": 1, "tokens": 10, "answer_tokens": 5, "n_train": 10, "train_seconds": 3.0,

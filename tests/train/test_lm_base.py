@@ -331,6 +331,26 @@ def test_an_earlier_students_adapter_is_folded_in(base, loaded, tmp_path):
         loaded(configured("sft", start="first"))
 
 
+def test_a_lora_to_be_kept_has_its_start_kept(base, loaded, tmp_path):
+    """An adapter on an earlier student's weights is nothing without them."""
+    earlier = write_model(tmp_path / "students/first", seed=7)
+    _card(earlier, base)
+    lora = {"rank": 2, "merge": False}
+    student = loaded(configured("sft", start="first", lora=lora))
+    (made,) = (tmp_path / "bases").iterdir()
+    assert student.base_dir == str(base)
+    assert student.adapter_base == str(made)
+    assert _same(_weights(load_model(made).module), _weights(load_model(earlier).module))
+    assert json.loads((made / "base.json").read_text())["source"] == "student first"
+    shutil.rmtree(earlier)  # it is trained again, say
+    directory = tmp_path / "students/second"
+    student.module.save_pretrained(directory / "adapter")
+    _card(directory, base, adapter=True, adapter_base="../../bases/" + made.name)
+    third = loaded(configured("sft", start="second"))
+    assert third.adapter_base is None
+    assert _same(_weights(third.module), _weights(load_model(made).module)), "B is zero as yet"
+
+
 def test_a_base_that_cannot_be_written_leaves_nothing(base, loaded, tmp_path, monkeypatch):
     from pathlib import Path
 

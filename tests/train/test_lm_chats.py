@@ -211,6 +211,14 @@ def test_a_template_that_refuses(tokenizer: Any) -> None:
     assert found.left_out == {"refused by the chat template (too many)": 1}
 
 
+def test_the_split_that_is_left_empty_is_named(tokenizer: Any) -> None:
+    for what in ("training", "tune"):
+        with pytest.raises(DataError, match=f"the {what} chats: none is left: 1 longer than"):
+            tokenize_chats(
+                [make_row("a" * 99, "b")], tokenizer, end=len(SPECIAL), max_length=8, what=what
+            )
+
+
 def test_no_template(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

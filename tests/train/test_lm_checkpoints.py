@@ -45,6 +45,7 @@ def test_the_last_one_is_kept_and_read(tmp_path: Path) -> None:
     assert store.last() is None
     for step in (2, 4, 10):
         write(store, step)
+        store.settle()
     last = store.last()
     assert last is not None
     assert last.step == 10
@@ -52,6 +53,34 @@ def test_the_last_one_is_kept_and_read(tmp_path: Path) -> None:
     assert last.curve() == {"losses": [[10, 0.1 + 0.2]]}, "to the last digit"
     assert last.state()["optimizer"]["m"].tolist() == [1, 1, 1]
     assert [path.name for path in (tmp_path / "abc").iterdir()] == ["step-000010"]
+
+
+def test_the_one_before_stays_until_a_finite_step_followed(tmp_path: Path) -> None:
+    """The latest may hold the very weights that give no number."""
+
+    def kept() -> list[int]:
+        return sorted(int(path.name[-6:]) for path in (tmp_path / "k").glob("step-*"))
+
+    store = Checkpoints(tmp_path, "k")
+    write(store, 2)
+    store.doubt(2)
+    assert kept() == [2], "there is no other"
+    for step in (4, 6):
+        write(store, step)
+    assert kept() == [4, 6]
+    Checkpoints(tmp_path, "k").settle()  # another life, that went on from there
+    assert kept() == [6]
+    write(store, 8)
+    before = store.last(before=8)
+    assert before is not None
+    assert before.step == 6
+    store.doubt(8)
+    assert kept() == [6]
+    store.settle()
+    write(store, 8)
+    assert kept() == [6, 8]
+    store.settle()
+    assert kept() == [8]
 
 
 def test_another_key_is_left_alone(tmp_path: Path) -> None:
@@ -72,8 +101,6 @@ def test_what_is_not_whole_does_not_count(tmp_path: Path, damage: str) -> None:
     assert whole is not None
     broken = whole.path.with_name("step-000004")
     write(store, 4)
-    write(Checkpoints(tmp_path, "spare"), 2)
-    (tmp_path / "spare" / "step-000002").rename(tmp_path / "k" / "step-000002")
     marker = broken / "complete.json"
     if damage == "no marker":
         marker.unlink()

@@ -16,6 +16,7 @@ from tiny_lm import write_tiny_lm
 
 from overproof.config.lm_students import OnPolicyConfig
 from overproof.errors import DataError, StudentError
+from overproof.train.lm.guards import named
 from overproof.train.lm.parts import Batch, LmStudent, TokenizedChat
 from overproof.train.lm.trainer import Fit, fit
 
@@ -93,9 +94,43 @@ def test_no_number(student: LmStudent, base: Path, tmp_path: Path, how: str) -> 
         assert said.count("item-") < 8, "it names the piece, and not the whole step"
     unchanged = before[-1] if before else weights_of(load_tiny(base))
     assert torch.equal(weights_of(student), unchanged), "stopped before the update"
+    assert "(row 7)" in said
+    assert "begins anew" in said
     kept = [path.name for path in tmp_path.glob("*/step-*")]
-    assert kept == ([f"step-{(step - 1) // 2 * 2:06d}"] if step > 2 else [])
-    assert ("no checkpoint" if step <= 2 else f"step {(step - 1) // 2 * 2} is kept") in said
+    if step <= 2:
+        assert kept == []
+        assert "no checkpoint" in said
+    elif step == 3:
+        assert kept == ["step-000002"]
+        assert "step 2 is kept, though no finite step followed it" in said
+    else:
+        good = (step - 2) // 2 * 2
+        assert kept == [f"step-{good:06d}"]
+        assert f"(step {good} is kept)" in said
+        assert f"step-{good:06d}/weights.safetensors" in said
+
+
+@pytest.mark.parametrize("bad", [3, 4, 5])
+def test_a_checkpoint_is_good_once_a_finite_step_followed(
+    student: LmStudent, tmp_path: Path, bad: int
+) -> None:
+    """Checkpoints are taken after steps 2 and 4; the weights of the latest may be the fault."""
+    steps: list[int] = []
+
+    class Late(Plain):
+        def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+            return super().loss(model, batch) * (float("nan") if len(steps) == bad - 1 else 1.0)
+
+    with pytest.raises(StudentError) as told:
+        train(student, tmp_path, Late(), progress=lambda *_: steps.append(1))
+    assert [path.name for path in tmp_path.glob("*/step-*")] == ["step-000002"]
+    doubt = ", though no finite step followed it" if bad == 3 else ""
+    assert f"(step 2 is kept{doubt})" in str(told.value)
+
+
+def test_items_are_named_in_short() -> None:
+    chat = TokenizedChat(17, "sha256:" + "0123456789abcdef" * 4, 0, (1, 2), 1)
+    assert named(chat) == "0123456789ab (row 17)"
 
 
 class Greedy(Plain):

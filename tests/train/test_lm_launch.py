@@ -34,7 +34,7 @@ def test_another_number_of_processes_than_asked_for(monkeypatch: pytest.MonkeyPa
     two = make_config(processes=2)
     check_processes("r.toml", [make_config()])
     with pytest.raises(
-        ConfigError, match=r"(?s)processes = 2: 1 runs.*torchrun --nproc-per-node 2"
+        ConfigError, match=r"(?s)processes = 2: but one process runs.*torchrun --nproc-per-node 2"
     ):
         check_processes("r.toml", [make_config(), two])
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -42,7 +42,7 @@ def test_another_number_of_processes_than_asked_for(monkeypatch: pytest.MonkeyPa
     assert not is_first_process()
     check_processes("r.toml", [make_config(), two])
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ConfigError, match="3 run"):
+    with pytest.raises(ConfigError, match="but 3 processes run"):
         check_processes("r.toml", [two])
 
 

@@ -123,7 +123,13 @@ def test_padded_vocabularies_are_the_same_and_unrelated_ones_of_equal_size_are_n
     assert unrelated.outcome == "problem"
     assert "though both are as large" in unrelated.reason
     assert "sparse_kd" in unrelated.way_out
-    for method in ("sft", "sparse_kd", "sampled_kd"):  # these map by bytes, or need no map
+    drawn = run(recipe("unrelated", "sampled_kd"))["tokenizer"]
+    assert drawn.outcome == "problem"
+    assert "draws would be no tokens of the student" in drawn.reason
+    assert run(recipe("padded", "sampled_kd"))["tokenizer"].outcome == "ok"
+    written = run(recipe("unrelated", "on_policy"))["tokenizer"]
+    assert written.outcome == "problem", "the teacher's weights read the student's own tokens"
+    for method in ("sft", "sparse_kd"):  # the one maps by bytes, the other needs no map
         found = run(recipe("unrelated", method))["tokenizer"]
         assert found.outcome == "ok"
         assert found.found.startswith("100% of the teacher's tokens")

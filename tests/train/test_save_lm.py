@@ -48,6 +48,8 @@ def test_saved_student_is_the_one_in_memory(tmp_path: Path, dtype: str) -> None:
     student = tiny_student(dtype=dtype)
     proof = save_lm(student, tiny_card(student), tmp_path / "s", files={"training.json": "{}"})
     assert (proof.dtype, proof.worst_logit) == (dtype, 0.0)
+    modes = {path.stat().st_mode for path in (tmp_path / "s").iterdir()}
+    assert len(modes) == 1, "whoever may read one of them may read the weights"
     assert proof.same_answers == proof.prompts
     assert proof.same_tokens == proof.texts > 10
     module, tokenizer = load_lm(tmp_path / "s")
@@ -260,7 +262,7 @@ def test_a_damaged_directory_is_an_error(tmp_path: Path, damage: str) -> None:
 
 
 async def test_a_kept_adapter_answers_as_local_weights(tmp_path: Path) -> None:
-    """Where evaluation looks for it: the directory ``adapter`` is a model of its own."""
+    """Where evaluation looks for it: the directory ``adapter``, wherever the run lies now."""
     from overproof.clients.local_weights import LocalTeacher
     from overproof.config.teacher import TeacherConfig
     from overproof.records.exchange import Message, Outcome, Parameters, Request
@@ -268,8 +270,13 @@ async def test_a_kept_adapter_answers_as_local_weights(tmp_path: Path) -> None:
     student = with_lora(tiny_student(), tmp_path / "bases/tiny")
     kept = tmp_path / "students/kept"
     save_lm(student, tiny_card(student, adapter=True), kept)
+    (tmp_path / "students").rename(tmp_path / "moved")
+    (tmp_path / "bases").rename(tmp_path / "moved-too")
+    moved = tmp_path / "moved/kept"
+    card = LmStudentCard.load(moved)
+    card.model_copy(update={"base_dir": "../../moved-too/tiny"}).save(moved)
     texts = []
-    for place in (kept / "adapter", tmp_path / "bases/tiny"):
+    for place in (moved / "adapter", tmp_path / "moved-too/tiny"):
         async with LocalTeacher(TeacherConfig(kind="local", model=str(place))) as teacher:
             asked = (Message(role="user", content="Hello"),)
             settings = Parameters(max_tokens=12, temperature=0.0)

@@ -24,6 +24,7 @@ from overproof.api.label import (
 from overproof.api.recipes import init, load, load_any
 from overproof.api.text import (
     certify_text,
+    check_students,
     collect_text,
     distill_text,
     export,
@@ -35,6 +36,7 @@ __all__ = [
     "certify",
     "certify_text",
     "check_bases",
+    "check_students",
     "collect",
     "collect_shard",
     "collect_text",

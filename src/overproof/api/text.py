@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from overproof.records.exchange import Completion
     from overproof.records.lm_export import ExportFormat, ExportReport
     from overproof.records.lm_student import LmStudentCard
+    from overproof.records.preflight import Preflight
     from overproof.records.text_certificate import TextCertificate
     from overproof.records.text_dataset import Prompt
 
-__all__ = ["certify_text", "collect_text", "distill_text", "export", "plan_text", "train_text"]
+__all__ = [
+    "certify_text",
+    "check_students",
+    "collect_text",
+    "distill_text",
+    "export",
+    "plan_text",
+    "train_text",
+]
 
 
 def plan_text(
@@ -57,6 +66,40 @@ def plan_text(
         head = run_gently(_headroom(loaded, prompts, ask))
         notes = (*made.notes, *(head.get("notes", ()) if head else ()))
         return made.model_copy(update={"headroom": head, "notes": notes})
+
+
+def check_students(
+    loaded: LoadedTextRecipe, say: Callable[[str], None] | None = None
+) -> tuple[Preflight, ...]:
+    """Refuse students that cannot be trained, before anything is spent on them.
+
+    Students that are finished are not looked at again. Warnings are said.
+
+    Raises:
+        StudentError: a check of ``overproof.train.lm.preflight`` found a problem.
+    """
+    from overproof.errors import StudentError
+    from overproof.records.run import RunPaths
+    from overproof.train.lm.preflight import preflight_all
+    from overproof.train.lm.run import finished, student_key
+
+    tell = say or (lambda _: None)
+    students = RunPaths(loaded.run_dir).students
+    if all(finished(students / s.name, student_key(loaded, s)) for s in loaded.recipe.students):
+        return ()
+    messages = [
+        [message.model_dump(include={"role", "content"}) for message in prompt.messages]
+        for prompt in _training_prompts(loaded)
+    ]
+    checked = preflight_all(loaded, prompts=messages)
+    for student in checked:
+        for check in student.checks:
+            if check.outcome == "problem":
+                culprit = f"student {student.student}: {check.name}"
+                raise StudentError(culprit, check.reason or check.found, check.way_out)
+            if check.outcome == "warning":
+                tell(f"student {student.student}: {check.name}: {check.reason or check.found}")
+    return checked
 
 
 def _training_prompts(loaded: LoadedTextRecipe) -> list[Prompt]:
@@ -154,6 +197,8 @@ def distill_text(
     say: Callable[[str], None] | None = None,
 ) -> TextCertificate:
     """Collect, train and certify a text task: whatever is finished is not repeated."""
+    with located(loaded):
+        check_students(loaded, say)
     collect_text(loaded, changed)
     train_text(loaded, progress, say)
     return certify_text(loaded, say)

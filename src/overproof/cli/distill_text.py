@@ -33,8 +33,6 @@ def distill_text_command(loaded: LoadedTextRecipe, json: bool, steps: Sequence[s
         )
     # Of several processes that train together, one speaks.
     silent = os.environ.get("RANK", "0") != "0"
-    if "train" in steps and "RANK" not in os.environ:
-        _print_launchers(loaded)
     result: dict[str, object] = {"run": str(loaded.run_dir)}
     with Display(quiet=silent) as display:
         certificate = _run(loaded, steps, display, result, quiet=json or silent)
@@ -55,6 +53,9 @@ def _run(
     quiet: bool,
 ) -> TextCertificate | None:
     """Run the steps; ``result`` takes what each has to show."""
+    frozen = (loaded.run_dir / "dataset" / "manifest.json").exists()
+    if "train" in steps and ("collect" in steps or frozen) and "RANK" not in os.environ:
+        api.check_students(loaded, display.say)
     if "collect" in steps:
         manifest = api.collect_text(loaded, display.collecting)
         if manifest is not None:
@@ -96,17 +97,3 @@ def _told(card: LmStudentCard) -> str:
             f"loss on the tune split {card.base_tune_loss:.3f} → {card.tune_loss:.3f} nats a token"
         )
     return ", ".join([*parts, f"{card.train_seconds:.0f} s"])
-
-
-def _print_launchers(loaded: LoadedTextRecipe) -> None:
-    """How to train students that want several processes, where this is not such a launch."""
-    if "RANK" in os.environ:
-        return
-    from overproof.train.lm.launch import launcher_line
-
-    for config in loaded.recipe.students:
-        if config.processes > 1:
-            line = launcher_line(loaded.path, config)
-            typer.echo(
-                f"student {config.name} wants {config.processes} processes: {line}", err=True
-            )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from overproof.records.lm_export import ExportFormat
 
 if TYPE_CHECKING:
     from overproof.records.lm_export import ExportReport
@@ -15,10 +14,19 @@ if TYPE_CHECKING:
 __all__ = ["export_command"]
 
 
+class Format(StrEnum):
+    """``records.lm_export.ExportFormat``, which would bring its library along."""
+
+    GGUF_F16 = "gguf-f16"
+    GGUF_Q8_0 = "gguf-q8_0"
+    GGUF_Q4_0 = "gguf-q4_0"
+    SAFETENSORS = "safetensors"
+
+
 def export_command(
     student: Annotated[Path, typer.Argument(help="RUN/students/NAME, or a run with one student.")],
     *,
-    to: Annotated[ExportFormat, typer.Option(help="GGUF for llama.cpp, safetensors for others.")],
+    to: Annotated[Format, typer.Option(help="GGUF for llama.cpp, safetensors for others.")],
     out: Annotated[
         Path | None,
         typer.Option(help="The directory to write into.  [default: STUDENT/export]"),
@@ -31,7 +39,7 @@ def export_command(
     def say(what: str) -> None:
         typer.echo(f"export: {what}", err=True)
 
-    report = export_student(student, to, out, say=say)
+    report = export_student(student, to.value, out, say=say)
     if json:
         typer.echo(report.model_dump_json(indent=2))
         return

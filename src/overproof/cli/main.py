@@ -131,10 +131,15 @@ def _run(recipe: Path, json: bool, steps: tuple[str, ...]) -> None:
     from overproof.config.load import LoadedTextRecipe
 
     loaded = api.load_any(recipe)
-    if isinstance(loaded, LoadedTextRecipe):
-        distill_text_command(loaded, json, steps)
-    else:
-        distill_command(loaded, json, steps)
+    try:
+        if isinstance(loaded, LoadedTextRecipe):
+            distill_text_command(loaded, json, steps)
+        else:
+            distill_command(loaded, json, steps)
+    except KeyboardInterrupt as interrupted:  # typer forgets what it says
+        if str(interrupted):
+            typer.echo(f"\n{interrupted}", err=True)
+        raise
 
 
 def main() -> None:

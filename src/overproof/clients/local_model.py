@@ -13,6 +13,7 @@ from overproof.clients.local_chat import Chat
 from overproof.clients.quiet import quiet_transformers
 from overproof.config.teacher import TeacherConfig
 from overproof.errors import ConfigError, MissingExtraError, ModelError
+from overproof.records.lm_student import LmStudentCard, is_lm_student
 
 __all__ = ["LocalModel", "Source", "load", "source_of"]
 
@@ -99,8 +100,9 @@ def source_of(model: str) -> Source:
 def load(source: Source, config: TeacherConfig) -> LocalModel:
     """Read weights and tokenizer into memory; takes seconds to minutes.
 
-    A GGUF file is dequantised. The library reads its header in Python, three times: 20 s for a
-    vocabulary of 49,000 tokens.
+    A student's adapter is put onto the base that its card leads to, wherever the run lies now; any
+    other onto the one that its own config names. A GGUF file is dequantised. The library reads its
+    header in Python, three times: 20 s for a vocabulary of 49,000 tokens.
 
     Raises:
         MissingExtraError: torch, transformers, or gguf for a GGUF file, is not installed.
@@ -123,17 +125,20 @@ def load(source: Source, config: TeacherConfig) -> LocalModel:
         dtype = on_cpu or (torch.bfloat16 if source.file else "auto")
     files = {"revision": source.revision, "gguf_file": source.file}
     shared = {name: value for name, value in files.items() if value is not None}
+    beneath = _beneath(Path(source.place))
     try:
         with quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.place, **shared)
             module, loading = transformers.AutoModelForCausalLM.from_pretrained(
-                source.place,
+                beneath or source.place,
                 dtype=dtype,
                 output_loading_info=True,
                 # The older format runs code when it is loaded.
                 use_safetensors=None if source.file else True,
                 **shared,
             )
+            if beneath is not None:
+                module.load_adapter(source.place)
         module = module.eval().to(device)
     except Exception as error:
         raise _unreadable(source, error) from error
@@ -164,6 +169,15 @@ def load(source: Source, config: TeacherConfig) -> LocalModel:
             f"{where}"
         ),
     )
+
+
+def _beneath(adapter: Path) -> str | None:
+    """The weights that a student's adapter is put onto, ``None`` where that is said elsewhere."""
+    student = adapter.parent
+    if not (adapter / "adapter_config.json").is_file() or not is_lm_student(student):
+        return None
+    beneath = student / LmStudentCard.load(student).beneath
+    return str(beneath.resolve()) if (beneath / "config.json").is_file() else None
 
 
 def _device(named: str) -> Any:

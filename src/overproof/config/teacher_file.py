@@ -24,11 +24,12 @@ class _File(Section):
 
 @dataclass(frozen=True)
 class NamedTeacher:
-    """A teacher, and how long and how freely it answers where nobody says: as in its recipe."""
+    """A teacher, and how its answers are drawn where nobody says: as in its recipe."""
 
     config: TeacherConfig
     max_tokens: int | None = None
     temperature: float | None = None
+    stop: tuple[str, ...] = ()
 
 
 def load_teacher(path: Path) -> NamedTeacher:
@@ -56,7 +57,7 @@ def load_teacher(path: Path) -> NamedTeacher:
         loaded = load_any(path)
         if isinstance(loaded, LoadedTextRecipe):
             task = loaded.recipe.task
-            return NamedTeacher(loaded.recipe.teacher, task.max_tokens, task.temperature)
+            return NamedTeacher(loaded.recipe.teacher, task.max_tokens, task.temperature, task.stop)
         return NamedTeacher(loaded.recipe.teacher)
     try:
         return NamedTeacher(_File.model_validate(raw).teacher)

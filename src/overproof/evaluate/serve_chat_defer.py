@@ -5,6 +5,9 @@ calibrated threshold, its answer is given, else the teacher is asked. That is de
 anything is sent, so that a streamed answer begins only then; the teacher's comes in one piece.
 With several choices the least sure one decides. Where the student fails, the teacher is asked.
 
+The threshold holds for answers such as those it was calibrated on. Where a request has another
+temperature or other texts to stop at, ``overproof.calibrated`` in the answer is false.
+
 Requests are passed on as they came, and nothing is kept of them or of the answers: whoever sends
 requests here sends some of them to the teacher's provider.
 """
@@ -93,6 +96,7 @@ class Cascade:
         when_teacher_fails: give the student's answer all the same, or an error.
         max_tokens: of the teacher's answer, where the request does not say.
         temperature: of the teacher's answer, where the request does not say.
+        stop: the texts that the teacher's answer ends before, where the request does not say.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Cascade:
         when_teacher_fails: WhenTeacherFails = "error",
         max_tokens: int | None = None,
         temperature: float | None = None,
+        stop: tuple[str, ...] = (),
     ) -> None:
         self._engine = engine
         self._name = name
@@ -113,6 +118,7 @@ class Cascade:
         self._falls_back = when_teacher_fails == "student"
         self._max_tokens = max_tokens or MOST_TOKENS
         self._temperature = temperature
+        self._stop = stop
 
     async def begin(self, asked: ChatAsked) -> Begun:
         """Have the student answer, and decide."""
@@ -137,7 +143,7 @@ class Cascade:
         ]
         usage = _together(pieces)
         pieces.append(Piece(usage=usage))
-        note = self._note("teacher", confidence, _usage_of(said), usage)
+        note = self._note("teacher", asked, confidence, _usage_of(said), usage)
         return self._begun(asked, self._teacher.model, pieces, "teacher", note)
 
     def _for_student(self, asked: ChatAsked) -> ChatAsked:
@@ -148,7 +154,13 @@ class Cascade:
             top_logprobs=asked.top_logprobs or 0,
             temperature=rule.temperature if asked.temperature is None else asked.temperature,
             max_tokens=rule.max_tokens if asked.max_tokens is None else asked.max_tokens,
+            stop=asked.stop or rule.stop,
         )
+
+    def _as_calibrated(self, asked: ChatAsked) -> bool:
+        """Whether the request is answered as the tune prompts were, or the promise is off."""
+        as_warm = asked.temperature in (None, self._rule.temperature)
+        return as_warm and asked.stop in ((), self._rule.stop)
 
     def _confidence(self, said: Sequence[Piece], n: int) -> float:
         """That of the least sure choice; 0 where one of them is no whole answer."""
@@ -167,7 +179,7 @@ class Cascade:
         wanted = asked.top_logprobs
         if wanted is not None:
             wanted = min(wanted, able.top_logprobs) if able.top_logprobs else None
-        changes: dict[str, Any] = {"top_logprobs": wanted}
+        changes: dict[str, Any] = {"top_logprobs": wanted, "stop": asked.stop or self._stop}
         if asked.temperature is None:
             changes["temperature"] = self._temperature
         sent = asked.replaced(**changes)
@@ -200,7 +212,7 @@ class Cascade:
         *,
         teacher_failed: bool = False,
     ) -> Begun:
-        note = self._note("student", confidence, _usage_of(said), None)
+        note = self._note("student", asked, confidence, _usage_of(said), None)
         if teacher_failed:
             note["teacher_failed"] = True
         return self._begun(asked, self._name, said, "student", note)
@@ -225,12 +237,18 @@ class Cascade:
         return Begun(model, told, headers, note)
 
     def _note(
-        self, who: str, confidence: float, student: Usage | None, teacher: Usage | None
+        self,
+        who: str,
+        asked: ChatAsked,
+        confidence: float,
+        student: Usage | None,
+        teacher: Usage | None,
     ) -> dict[str, Any]:
         return {
             "answered_by": who,
             "confidence": confidence,
             "threshold": self._rule.threshold,
+            "calibrated": self._as_calibrated(asked),
             "usage": {
                 "student": None if student is None else student.object,
                 "teacher": None if teacher is None else teacher.object,

@@ -183,6 +183,7 @@ def serve_talker(home: LmHome, options: ServeOptions) -> Served:
             when_teacher_fails=options.when_teacher_fails,
             max_tokens=named.max_tokens,
             temperature=named.temperature,
+            stop=named.stop or rule.stop,
         )
         lines.append(
             f"defers to {teacher.name} at confidence ≤ {rule.threshold:.4f}: {rule.promise}"

@@ -34,6 +34,8 @@ class LmStudentCard(Record):
     trained. ``tokens`` were read in training, prompts included; ``answer_tokens`` are those that
     the loss was on. ``tune_loss`` is the cross-entropy in nats a token of the teacher's text in
     the tune split, before (``base_tune_loss``) and after. ``config`` is the section of the recipe.
+    ``adapter_base`` is where the weights lie that an adapter is put onto, said like ``base_dir``,
+    where it is not that: an earlier student's, for one that started there.
     """
 
     kind: Literal["lm"] = "lm"
@@ -61,10 +63,16 @@ class LmStudentCard(Record):
     tune_loss: float | None = None
     base_tune_loss: float | None = None
     adapter: bool = False
+    adapter_base: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     terms: str = "unknown"
     attestation: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def beneath(self) -> str:
+        """Where the weights lie that the adapter is put onto."""
+        return self.adapter_base or self.base_dir
 
     @classmethod
     def load(cls, directory: Path) -> LmStudentCard:

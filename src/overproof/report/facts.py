@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from overproof.records.certificate import Certificate, CostLine
@@ -61,29 +61,42 @@ def _brief(value: Any) -> str:
     return f"{text[:SHORT]}…" if isinstance(value, str) and HASH.match(text) else text
 
 
-def _facts(mapping: Mapping[str, Any], prefix: str = "", *, shares: bool = False) -> list[Fact]:
+def _facts(
+    mapping: Mapping[str, Any],
+    prefix: str = "",
+    *,
+    shares: bool = False,
+    names: Collection[str] = (),
+) -> list[Fact]:
     facts: list[Fact] = []
     for key, value in mapping.items():
-        name = f"{prefix}{str(key).replace('_', ' ')}" if prefix else title_of(str(key))
+        if key in names:
+            name = f"{prefix}{key}"  # as the user wrote it
+        else:
+            name = f"{prefix}{str(key).replace('_', ' ')}" if prefix else title_of(str(key))
         if isinstance(value, Mapping) and value:
-            facts += _facts(value, f"{name} · ")
+            facts += _facts(value, f"{name} · ", names=names)
         else:
             text = percent(value) if shares and isinstance(value, int | float) else say(value)
             facts.append(Fact(name, text, isinstance(value, str) and bool(HASH.match(value))))
     return facts
 
 
-def groups(mapping: Mapping[str, Any]) -> list[tuple[str, list[Fact]]]:
-    """A nested mapping as titled groups; what stands alone at the top comes last."""
+def groups(mapping: Mapping[str, Any], names: Collection[str] = ()) -> list[tuple[str, list[Fact]]]:
+    """A nested mapping as titled groups; what stands alone at the top comes last.
+
+    Keys among ``names`` are left as they are: somebody gave them.
+    """
     out: list[tuple[str, list[Fact]]] = []
     alone: dict[str, Any] = {}
     for key, value in mapping.items():
         if isinstance(value, Mapping) and value:
             shares = str(key).endswith("shares")
-            out.append((title_of(str(key)), _facts(value, shares=shares)))
+            title = str(key) if key in names else title_of(str(key))
+            out.append((title, _facts(value, shares=shares, names=names)))
         else:
             alone[key] = value
-    return [*out, ("The run", _facts(alone))] if alone else out
+    return [*out, ("The run", _facts(alone, names=names))] if alone else out
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Fact]]]:

@@ -6,7 +6,7 @@ from overproof.records.text_certificate import TextCertificate
 from overproof.report import facts
 from overproof.report.html import environment, lead
 from overproof.report.text_figures import TextFigures, to_the_teacher
-from overproof.report.text_words import SCORERS, scored
+from overproof.report.text_words import SCORERS, dearer, scored
 
 __all__ = ["render_text_html"]
 
@@ -18,6 +18,7 @@ def render_text_html(certificate: TextCertificate) -> str:
         One document with inline CSS and SVG. Every text of the certificate is escaped.
     """
     figures = TextFigures(certificate)
+    names = frozenset(c.name for c in certificate.contestants)
     against = {c.first: c for c in to_the_teacher(certificate)}
     best = certificate.certified[0] if certificate.certified else None
     students = [c for c in certificate.contestants if c.role == "student"]
@@ -37,8 +38,9 @@ def render_text_html(certificate: TextCertificate) -> str:
             headline=against.get(shown.name) if shown else None,
             scorer=SCORERS.get(certificate.scorer, certificate.scorer),
             details=scored(certificate),
+            dearer=dearer,
             slices=list(dict.fromkeys(key for c in certificate.contestants for key in c.slices)),
-            facts=facts.groups(certificate.provenance),
-            costs=facts.groups(certificate.costs),
+            facts=facts.groups(certificate.provenance, names),
+            costs=facts.groups(certificate.costs, names),
         )
     )

@@ -20,7 +20,7 @@ from overproof.report.formats import (
     usd,
 )
 from overproof.report.markdown import plain, table, yaml_lines
-from overproof.report.text_words import SCORERS, degenerate, number_interval, scored, tokens
+from overproof.report.text_words import SCORERS, dearer, degenerate, number_interval, scored, tokens
 
 __all__ = ["render_text_card"]
 
@@ -140,7 +140,7 @@ def _deferral(c: TextCertificate) -> list[str]:
             percent(d.stated, 0),
             interval(d.agreement),
             percent(d.chosen.deferred),
-            percent(d.chosen.cost),
+            percent(d.chosen.cost) + dearer(d),
             f"{d.threshold:.4g} ({d.confidence_score})",
         )
         for d in c.deferral
@@ -178,12 +178,12 @@ def _cost(c: TextCertificate) -> list[str]:
         "",
         table(heads, [_running(k) for k in c.contestants]),
     ]
-    return [*lines, *_groups(c.costs)]
+    return [*lines, *_groups(c.costs, c)]
 
 
-def _groups(mapping: dict[str, Any]) -> list[str]:
+def _groups(mapping: dict[str, Any], c: TextCertificate) -> list[str]:
     lines: list[str] = []
-    for title, group in facts.groups(mapping):
+    for title, group in facts.groups(mapping, frozenset(k.name for k in c.contestants)):
         lines += ["", f"### {plain(title)}", ""]
         lines += [
             f"- {plain(fact.name)}: " + (f"`{fact.value}`" if fact.code else plain(fact.value))
@@ -194,7 +194,7 @@ def _groups(mapping: dict[str, Any]) -> list[str]:
 
 def _data(c: TextCertificate) -> list[str]:
     lines = ["## Training data, teacher and terms"]
-    lines += _groups(c.provenance) or ["", "No provenance was recorded."]
+    lines += _groups(c.provenance, c) or ["", "No provenance was recorded."]
     return [*lines, "", f"Looks at the test set: {count(c.looks)}."]
 
 

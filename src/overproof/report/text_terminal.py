@@ -22,7 +22,7 @@ from overproof.report.formats import (
     rate,
     size,
 )
-from overproof.report.text_words import SCORERS, number_interval, tokens
+from overproof.report.text_words import SCORERS, dearer, number_interval
 
 __all__ = ["render_text_terminal"]
 
@@ -74,8 +74,7 @@ def _table(certificate: TextCertificate) -> Table:
     table.add_column("contestant", overflow="fold", min_width=11)
     for head in ("score", "retained", "agreement", "broken"):
         table.add_column(head, justify="right", no_wrap=True)
-    for head in ("tokens", "req/s", "size"):
-        table.add_column(head, justify="right", overflow="fold")
+    table.add_column("req/s", justify="right", no_wrap=True)
     for contestant in certificate.contestants:
         table.add_row(*_row(contestant, certificate))
     return table
@@ -84,8 +83,9 @@ def _table(certificate: TextCertificate) -> Table:
 def _row(contestant: Contestant, certificate: TextCertificate) -> list[RenderableType]:
     passed = contestant.name in certificate.certified
     name = Text(contestant.name, style="bold" if passed else "")
+    name.append(f"\n{size(contestant)}", style="dim")
     if passed:
-        name.append("\ncertified", style="green")
+        name.append(" certified", style="green")
     itself = "itself" if contestant.role == "teacher" else MISSING
     speed = contestant.speed
     return [
@@ -94,9 +94,7 @@ def _row(contestant: Contestant, certificate: TextCertificate) -> list[Renderabl
         _share(None if contestant.role == "teacher" else contestant.retention, itself),
         _share(contestant.agreement, itself),
         _share(contestant.degeneration.any, MISSING),
-        Text(tokens(contestant.mean_tokens)),
         Text(rate(speed.requests_per_second if speed else None, MISSING)),
-        Text(size(contestant)),
     ]
 
 
@@ -134,7 +132,7 @@ def _facts(c: TextCertificate) -> list[tuple[str, str]]:
                 "deferral",
                 f"{d.student}: passes on {percent(d.chosen.deferred)}, agrees with the teacher on "
                 f"{interval(d.agreement)} (stated {percent(d.stated, 0)}), costs "
-                f"{percent(d.chosen.cost)} of asking it alone",
+                f"{percent(d.chosen.cost)} of asking it alone{dearer(d)}",
             )
         )
     if c.recompute:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from overproof.records.certificate import Interval
-from overproof.records.text_certificate import Contestant, TextCertificate
+from overproof.records.text_certificate import Contestant, DeferralCurve, TextCertificate
 from overproof.report.facts import title_of
 from overproof.report.formats import percent
 
-__all__ = ["SCORERS", "degenerate", "number_interval", "scored", "tokens"]
+__all__ = ["SCORERS", "dearer", "degenerate", "number_interval", "scored", "tokens"]
 
 SCORERS = {
     "exact": "right answers, compared after normalisation",
@@ -41,6 +41,11 @@ def number_interval(value: Interval | None, missing: str = "not measured") -> st
 def tokens(value: float | None) -> str:
     """The mean number of tokens of an answer."""
     return "unknown" if value is None else f"{value:,.1f}"
+
+
+def dearer(curve: DeferralCurve) -> str:
+    """A word on a cascade that costs more than the teacher does by itself."""
+    return ": dearer than the teacher alone" if curve.chosen.cost > 1.0 else ""
 
 
 def degenerate(contestant: Contestant) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import math
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
+from overproof.clients.gym_verifier import verify_answer
 from overproof.collect.filters.extraction import final_answer
 from overproof.config.filters import ReasoningGym
-from overproof.errors import DataError, MissingExtraError
+from overproof.errors import DataError
 from overproof.records.text_dataset import TextExample
 
 __all__ = ["ReasoningGymFilter"]
@@ -53,7 +52,7 @@ class ReasoningGymFilter:
                     reasons[index] = "no task of reasoning-gym, so nothing could be verified"
                 continue
             counts["verified"] += 1
-            if why := self._problem(example.answer, fact):
+            if why := await asyncio.to_thread(self._problem, example.answer, fact):
                 reasons[index] = why
         self.notes = [f"{counts['verified']} verified"]
         if counts["keep"]:
@@ -65,21 +64,11 @@ class ReasoningGymFilter:
         if answer is None:
             return "no answer of the wanted form"
         try:
-            score = float(_scorer(fact["name"])(answer, fact["entry"]))
-        except MissingExtraError:
-            raise
-        except Exception as error:  # noqa: BLE001 - verifiers read whatever a model wrote
-            return f"could not be verified: {type(error).__name__}: {error}"
-        if math.isnan(score) or score < self._config.min_score:
-            return f"scored below {self._config.min_score:g}: {score:g} for {answer[:60]!r}"
+            found = verify_answer(answer, str(fact["name"]), fact["entry"])
+        except DataError as error:  # an unknown task
+            return f"could not be verified: {error}"
+        if found.problem:
+            return f"could not be verified: {found.problem}"
+        if found.score < self._config.min_score:
+            return f"scored below {self._config.min_score:g}: {found.score:g} for {answer[:60]!r}"
         return ""
-
-
-@cache
-def _scorer(name: str) -> Callable[[str, dict[str, Any]], float]:
-    try:
-        gym = importlib.import_module("reasoning_gym")
-    except ImportError as error:
-        raise MissingExtraError("reasoning_gym", "tasks") from error
-    scorer: Callable[[str, dict[str, Any]], float] = gym.get_score_answer_fn(name)
-    return scorer

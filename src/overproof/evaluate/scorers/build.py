@@ -13,6 +13,7 @@ from overproof.errors import DataError
 from overproof.evaluate.scorers.exact import exact_match
 from overproof.evaluate.scorers.json_fields import compare_fields, parsed, same_json
 from overproof.evaluate.scorers.numeric import last_number, same_number
+from overproof.evaluate.scorers.patience import TooLongError, at_most
 from overproof.evaluate.scorers.protocol import Answer, Known, Score, Scorer
 from overproof.evaluate.scorers.reasoning_gym import task_of, verified
 from overproof.records.answer_checks import schema_problem
@@ -20,6 +21,8 @@ from overproof.records.answer_checks import schema_problem
 __all__ = ["build_scorer", "same_answer"]
 
 SHOWN = 80
+LOOKED_AT = 20_000  # characters of an answer, from its end
+PATIENCE_S = 2.0
 
 
 def build_scorer(config: TextCertificateConfig, schema: Mapping[str, Any] | None = None) -> Scorer:
@@ -51,7 +54,12 @@ def build_scorer(config: TextCertificateConfig, schema: Mapping[str, Any] | None
 
 
 class _Extraction:
-    """Takes the answer out of a text: the last match of the pattern's group ``answer``."""
+    """Takes the answer out of a text: the last match of the pattern's group ``answer``.
+
+    It is looked for in the last 20,000 characters. A pattern that backtracks for longer than two
+    seconds there (as ``(a+)+`` can on a loop of a) has found none; in threads other than the main
+    one nobody can stop it.
+    """
 
     def __init__(self, pattern: str | None) -> None:
         self._pattern = re.compile(pattern) if pattern is not None else None
@@ -59,7 +67,12 @@ class _Extraction:
     def __call__(self, text: str) -> str | None:
         if self._pattern is None:
             return text
-        found = [match["answer"] for match in self._pattern.finditer(text)]
+        try:
+            with at_most(PATIENCE_S):
+                matches = list(self._pattern.finditer(text[-LOOKED_AT:]))
+        except TooLongError:
+            return None
+        found = [match["answer"] for match in matches]
         return None if not found or found[-1] is None else str(found[-1]).strip()
 
 

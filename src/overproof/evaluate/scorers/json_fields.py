@@ -108,9 +108,40 @@ def _right_in_lists(one: list[Any], other: list[Any]) -> int:
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    gains = np.array([[_right(a, b) for b in other] for a in one])
+    ones, others = [_flat(part) for part in one], [_flat(part) for part in other]
+    gains = np.array(
+        [
+            [
+                len(x & y) if x is not None and y is not None else _right(a, b)
+                for b, y in zip(other, others, strict=True)
+            ]
+            for a, x in zip(one, ones, strict=True)
+        ]
+    )
     rows, columns = linear_sum_assignment(gains, maximize=True)
     return int(gains[rows, columns].sum())
+
+
+def _flat(value: Any) -> frozenset[Any] | None:
+    """The leaves under their paths, so that two values have as many fields in common as these sets.
+
+    Of a list of leaves, equal ones are told apart by a number. ``None`` where a list holds lists or
+    objects: those have no path to be told by.
+    """
+    found: set[Any] = set()
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    while waiting:
+        path, part = waiting.pop()
+        if isinstance(part, dict) and part:
+            waiting.extend(((*path, key), inner) for key, inner in part.items())
+        elif isinstance(part, list) and part:
+            if any(isinstance(inner, dict | list) for inner in part):
+                return None
+            counts = Counter(map(_leaf, part))
+            found.update((path, leaf, k) for leaf, n in counts.items() for k in range(n))
+        else:
+            found.add((path, _leaf(part)))
+    return frozenset(found)
 
 
 def _leaf(value: Any) -> tuple[str, Any]:

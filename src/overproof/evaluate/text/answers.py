@@ -19,6 +19,7 @@ from overproof.config.teacher import TeacherConfig
 from overproof.config.text_recipe import TextRecipe
 from overproof.evaluate.text.rows import HeldOutRow
 from overproof.evaluate.text.store import AnswerFile, Given
+from overproof.evaluate.text.weight_files import weights_sha256
 from overproof.records.certificate import Speed
 from overproof.records.exchange import Completion, Outcome, Parameters, Request
 from overproof.records.hashing import content_hash, file_sha256
@@ -38,9 +39,6 @@ __all__ = [
 T = TypeVar("T")
 U = TypeVar("U")
 CONCURRENCY = 16
-# What answers depend on; a model card or a log beside them may change.
-_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-_BESIDE = ("student.json", "training.json", "export.json")
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,7 @@ def weights_at(recipe: TextRecipe, model: str) -> Weights:
         return Weights(config, file_sha256(place / source.file))
     if not place.is_dir():  # a name on the hub: its revision says what it is
         return Weights(config, content_hash([source.place, source.revision]))
-    files = sorted({f for p in _PATTERNS for f in place.glob(p) if f.name not in _BESIDE})
-    return Weights(config, content_hash({file.name: file_sha256(file) for file in files}))
+    return Weights(config, weights_sha256(place))
 
 
 def requests_for(recipe: TextRecipe, rows: Sequence[HeldOutRow], model: str) -> list[Request]:

@@ -19,6 +19,7 @@ from overproof.evaluate.machine import machine_in_words
 from overproof.evaluate.scorers.build import build_scorer
 from overproof.evaluate.text.bill import Bill
 from overproof.evaluate.text.comparing import certified_of, compared, contests, verdict_text
+from overproof.evaluate.text.deferral import fewest_tune
 from overproof.evaluate.text.entrants import (
     TEACHER,
     Entrant,
@@ -124,7 +125,7 @@ class _Work:
         _check_frozen(loaded, manifest)
         test = read_held_out(paths.dataset, "test")
         check_not_empty(test, paths.dataset)
-        cards = find_students(paths, recipe, manifest)
+        cards = find_students(paths, recipe, manifest, say)
         settings = recipe.certificate
         measure_of = Field(
             test,
@@ -195,7 +196,8 @@ class _Work:
 
     async def _defer(self, measured: Measured) -> None:
         tune = read_held_out(self.paths.dataset, "tune")
-        basis = ""
+        basis, stated = "", self.recipe.certificate.agreement or 0.0
+        fewest = fewest_tune(stated)
         for student in measured.students:
             self.say(f"{student.name}: calibrating when to ask the teacher")
             found = await deferral_of(
@@ -210,11 +212,18 @@ class _Work:
             if found is None:
                 self.notes.append(
                     "When to ask the teacher could not be calibrated: the tune split has no prompt "
-                    "that the teacher answered (set data.tune)."
+                    f"that the teacher answered; for an agreement of {stated:g} it takes at least "
+                    f"{fewest:,} (set data.tune)."
                 )
                 return
             curve, basis = found
             self.deferral.append(curve)
+        if self.deferral and (n := self.deferral[0].n_tune) < fewest:
+            self.notes.append(
+                f"{n:,} tune prompts are too few to promise an agreement of {stated:g}, whatever a "
+                f"student says: everything is passed on to the teacher. It takes at least "
+                f"{fewest:,} (data.tune), or a lower certificate.agreement."
+            )
         self.notes.append(f"In the deferral curves, {basis}.")
 
     def certificate(self, now: str, looks: list[Look]) -> TextCertificate:

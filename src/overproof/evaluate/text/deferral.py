@@ -34,6 +34,7 @@ __all__ = [
     "confidences",
     "deferral_curve",
     "discrimination",
+    "fewest_tune",
     "of_logprobs",
 ]
 
@@ -162,6 +163,14 @@ def calibrated(
     """
     wrong = ~np.asarray(agrees).astype(np.bool_)
     return control_selective_risk(confidence, wrong, 1.0 - stated, delta=delta)
+
+
+def fewest_tune(stated: float) -> int:
+    """The fewest tune prompts that can promise an agreement: ``1 / (1 - stated) - 1``, rounded up.
+
+    With fewer, even a student that agreed on all of them passes everything on.
+    """
+    return math.ceil(1.0 / (1.0 - stated) - 1e-9) - 1
 
 
 def deferral_curve(

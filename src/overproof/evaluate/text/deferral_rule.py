@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from overproof.errors import RunError, StudentError
 from overproof.evaluate.text.deferral import DEFAULT_SCORE, ConfidenceScore
+from overproof.evaluate.text.weight_files import has_weights, weights_sha256
 from overproof.records.exchange import Record
 from overproof.records.files import write_atomically
 from overproof.records.text_certificate import DeferralCurve
@@ -18,7 +18,6 @@ from overproof.records.text_certificate import DeferralCurve
 __all__ = ["DeferralRule", "record_rule", "rule_of", "rule_of_curve", "student_sha256"]
 
 FILE = "deferral.json"
-WEIGHTS = ("*.safetensors", "adapter/*.safetensors", "config.json", "tokenizer.json")
 
 
 class DeferralRule(Record):
@@ -26,8 +25,8 @@ class DeferralRule(Record):
 
     It answers where its confidence (``score``) is above ``threshold``. ``stated`` is the agreement
     with ``teacher`` that was calibrated on ``n_tune`` prompts of the tune split, whose answers
-    ``backend`` computed at ``temperature`` with at most ``max_tokens``; ``student_sha256`` are the
-    weights that it holds for.
+    ``backend`` computed at ``temperature`` with at most ``max_tokens``, up to the first of the
+    texts ``stop``; ``student_sha256`` are the weights that it holds for.
     """
 
     student: str
@@ -40,6 +39,7 @@ class DeferralRule(Record):
     backend: str = "transformers"
     temperature: float | None = 0.0
     max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
 
     @property
     def promise(self) -> str:
@@ -67,6 +67,7 @@ def rule_of_curve(
     *,
     temperature: float | None = 0.0,
     max_tokens: int | None = None,
+    stop: Sequence[str] = (),
     backend: str = "transformers",
 ) -> DeferralRule:
     """The rule that a curve's threshold makes.
@@ -77,6 +78,7 @@ def rule_of_curve(
         teacher: the teacher's model.
         temperature: that the tune answers were drawn at.
         max_tokens: their limit.
+        stop: the texts that they ended before.
         backend: what computed them.
     """
     return DeferralRule.model_validate(
@@ -91,6 +93,7 @@ def rule_of_curve(
             "backend": backend,
             "temperature": temperature,
             "max_tokens": max_tokens,
+            "stop": tuple(stop),
         }
     )
 
@@ -140,20 +143,14 @@ def rule_of(directory: Path) -> DeferralRule:
 
 
 def student_sha256(directory: Path) -> str:
-    """Hash of what decides a student's answers: weights, shape and tokenizer.
+    """Hash of what decides a student's answers; see ``weights_sha256``.
 
     Raises:
         StudentError: there are no weights.
     """
-    files = sorted({path for pattern in WEIGHTS for path in directory.glob(pattern)})
-    if not any(path.suffix == ".safetensors" for path in files):
+    if not has_weights(directory):
         raise StudentError(str(directory), "holds no weights (*.safetensors)", "train it again")
-    whole = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(directory).as_posix()}:{digest}\n".encode())
-    return whole.hexdigest()
+    return weights_sha256(directory)
 
 
 def _read(path: Path) -> _File:

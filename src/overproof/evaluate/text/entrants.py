@@ -6,10 +6,10 @@ Shapes: N test prompts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from overproof.errors import RunError, StudentError
 from overproof.evaluate.scorers.protocol import Answer
 from overproof.evaluate.text.answers import Weights, ask_weights, speed_of, weights_at, weights_of
 from overproof.evaluate.text.rows import HeldOutRow, exchange_of
+from overproof.evaluate.text.sizes import parameters_at
 from overproof.evaluate.text.store import Given
 from overproof.evaluate.text.teacher_speed import teacher_speed
 from overproof.records.certificate import Speed
@@ -109,20 +110,31 @@ class Base:
 
 
 def find_students(
-    paths: RunPaths, recipe: TextRecipe, manifest: TextManifest
+    paths: RunPaths, recipe: TextRecipe, manifest: TextManifest, say: Callable[[str], None]
 ) -> dict[str, LmStudentCard]:
-    """Cards of the finished students, in the recipe's order, then others by name.
+    """Cards of the recipe's finished students, in its order.
+
+    Args:
+        paths: of the run.
+        recipe: the recipe; students that are no longer in it are left out.
+        manifest: of the dataset.
+        say: hears who is left out.
 
     Raises:
-        RunError: none is finished.
+        RunError: none is finished, or one was trained under another section of the recipe.
         StudentError: one was trained on another dataset, or bears the teacher's name.
     """
     there = sorted(paths.students.iterdir()) if paths.students.is_dir() else []
-    names = [d.name for d in there if is_lm_student(d) and not d.name.startswith(".")]
-    order = [student.name for student in recipe.students]
-    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    finished = [d.name for d in there if is_lm_student(d) and not d.name.startswith(".")]
+    sections = {student.name: student for student in recipe.students}
+    for name in finished:
+        if name not in sections:
+            say(f"{name}: left out, for it is no longer in the recipe")
+    names = [name for name in sections if name in finished]
     if not names:
-        raise RunError(str(paths.students), "holds no finished student", "run `overproof train`")
+        raise RunError(
+            str(paths.students), "holds no finished student of this recipe", "run `overproof train`"
+        )
     cards = {name: LmStudentCard.load(paths.students / name) for name in names}
     for name, card in cards.items():
         if card.dataset_sha256 != manifest.dataset_sha256:
@@ -132,11 +144,26 @@ def find_students(
                 "test prompts",
                 "run `overproof train` again, or remove the directory",
             )
+        if _section(card.config) != _section(
+            sections[name].model_dump(mode="json", exclude_defaults=True)
+        ):
+            raise RunError(
+                str(paths.students / name),
+                "was trained under another section of the recipe than the one it has now",
+                "run `overproof train`, which trains it again, or restore the section",
+            )
         if name == TEACHER:
             raise StudentError(
                 str(paths.students / name), "is called like the teacher", "give it another name"
             )
     return cards
+
+
+def _section(dumped: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a student; a base beside the recipe may have moved with it."""
+    kept = {name: v for name, v in dumped.items() if name not in ("checkpoint_every", "processes")}
+    base = Path(str(kept.get("base", "")))
+    return kept | ({"base": base.name} if base.is_absolute() else {})
 
 
 def bases_of(
@@ -222,14 +249,18 @@ def student_entrant(recipe: TextRecipe, directory: Path, card: LmStudentCard) ->
 
 
 def base_entrant(base: Base, cards: dict[str, LmStudentCard]) -> Entrant:
-    """An untrained base that has not answered yet; it has as many parameters as its students."""
+    """An untrained base that has not answered yet; its size is read from its own files.
+
+    Where they cannot be read, it has as many parameters as its students, if those agree.
+    """
     sizes = {cards[name].parameters for name in base.students if not cards[name].adapter}
+    own = parameters_at(base.weights.config.model)
     return Entrant(
         name=base.name,
         role="baseline",
         description=base.description,
         said=[],
-        parameters=sizes.pop() if len(sizes) == 1 else None,
+        parameters=own or (sizes.pop() if len(sizes) == 1 else None),
         weights=base.weights,
     )
 

@@ -20,6 +20,7 @@ from overproof.evaluate.candidates import as_interval
 from overproof.evaluate.text.answers import in_parallel
 from overproof.records.certificate import Interval
 from overproof.records.exchange import Completion, Message, Outcome, Parameters, Request
+from overproof.records.hashing import content_hash
 from overproof.records.text_certificate import JudgeResult
 from overproof.stats.intervals import Estimate, wilson
 from overproof.stats.paired import paired_difference
@@ -34,11 +35,13 @@ SYSTEM = (
     "neither is."
 )
 ASKED = (
-    "<prompt>\n{prompt}\n</prompt>\n\n<answer_A>\n{a}\n</answer_A>\n\n"
-    "<answer_B>\n{b}\n</answer_B>\n\nWhich answer is better: A, B or TIE?"
+    "<prompt_{mark}>\n{prompt}\n</prompt_{mark}>\n\n"
+    "<answer_A_{mark}>\n{a}\n</answer_A_{mark}>\n\n"
+    "<answer_B_{mark}>\n{b}\n</answer_B_{mark}>\n\nWhich answer is better: A, B or TIE?"
 )
 LONGEST_PROMPT = 8000  # characters shown of a prompt
 LONGEST_ANSWER = 6000  # and of each answer
+MARK = 12  # hex digits
 CUT = "\n[... {n} characters left out ...]\n"
 _WORD = re.compile(r"\b(?:A|B|(?i:TIE))\b")
 
@@ -138,14 +141,19 @@ class Judge:
 
 
 def ask_for(config: JudgeConfig, model: str, prompt: str, a: str, b: str) -> Request:
-    """The request that compares two answers, shown as A and B, at temperature 0."""
+    """The request that compares two answers, shown as A and B, at temperature 0.
+
+    The tags around them bear a mark that no answer can foresee, so that none can close its own.
+    It is drawn from the whole content, so that the same pair is the same request again.
+    """
+    mark = content_hash([prompt, a, b])[-MARK:]
     more = f"{config.instructions.strip()} " if config.instructions.strip() else ""
     system = SYSTEM.format(instructions=more)
     return Request(
         model=model,
         messages=(
             Message(role="system", content=system),
-            Message(role="user", content=ASKED.format(prompt=prompt, a=a, b=b)),
+            Message(role="user", content=ASKED.format(mark=mark, prompt=prompt, a=a, b=b)),
         ),
         parameters=Parameters(
             max_tokens=config.max_tokens, temperature=0.0, extra=config.teacher.body

@@ -15,8 +15,9 @@ from overproof.clients.connect import connect, redaction_of
 from overproof.clients.pricing import cost_usd, price_of
 from overproof.clients.protocol import Teacher
 from overproof.config.teacher import PriceConfig, TeacherConfig
-from overproof.config.text_certificate import JudgeConfig
+from overproof.config.text_certificate import JudgeConfig, TextCertificateConfig
 from overproof.config.text_recipe import TextRecipe
+from overproof.errors import BudgetError
 from overproof.evaluate.scorers.protocol import Answer
 from overproof.evaluate.text.answers import in_parallel
 from overproof.evaluate.text.entrants import Entrant
@@ -29,7 +30,7 @@ from overproof.records.ledger import Ledger
 from overproof.records.redact import Redactor
 from overproof.records.text_certificate import JudgeResult
 
-__all__ = ["Judgements", "judge_pairs"]
+__all__ = ["Judgements", "judge_calls", "judge_pairs"]
 
 NO_ANSWER = "(no answer)"
 OPEN = Callable[[TeacherConfig], Teacher]
@@ -44,6 +45,25 @@ class Judgements:
     notes: tuple[str, ...]
 
 
+def judge_calls(config: TextCertificateConfig, n_students: int, n_test: int) -> int:
+    """The most requests that judging takes: both orders of every pair, and the noise floor.
+
+    Pairs are those of every student with the teacher, with its untrained base and with every other
+    student, as where all but one are SFT baselines; what is alike is asked for nothing. The noise
+    floor takes a second answer of the teacher to each of its prompts, which counts here.
+
+    Args:
+        config: the recipe's ``[certificate]``.
+        n_students: students of the recipe.
+        n_test: test prompts.
+    """
+    if config.judge is None or not n_students:
+        return 0
+    with_base = n_students * ("base" in config.baselines)
+    contests = n_students + with_base + n_students * (n_students - 1) // 2
+    return 2 * contests * n_test + 3 * min(config.judge.repeats, n_test)
+
+
 class Kept:
     """Asks a teacher what the ledger does not know yet.
 
@@ -51,19 +71,37 @@ class Kept:
         teacher: an open one.
         config: of that teacher; its prices are what calls cost.
         ledger: open for writing.
+        max_calls: how many calls the ledger may hold in all, as ``budget.max_calls`` caps them.
     """
 
-    def __init__(self, teacher: Teacher, config: TeacherConfig, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        config: TeacherConfig,
+        ledger: Ledger,
+        max_calls: int | None = None,
+    ) -> None:
         self._teacher = teacher
         self._price: PriceConfig = price_of(config)
         self._batch = config.batch
         self._ledger = ledger
+        self._max_calls = max_calls
+        self._calls = sum(line.calls or 0 for line in ledger.costs())
 
     async def __call__(self, request: Request) -> Completion:
         """The kept answer, or a new one that is kept before it is returned."""
         known = self._ledger.lookup(request.key)
         if known is not None:
             return known.completion
+        if self._max_calls is not None and self._calls >= self._max_calls:
+            raise BudgetError(
+                "budget.max_calls",
+                f"is reached: the judge and the second answers for its noise floor have taken "
+                f"{self._max_calls:,} calls",
+                "raise it and run the same command again (judgements so far are kept), or take "
+                "[certificate.judge] out",
+            )
+        self._calls += 1
         completion = await self._teacher.complete(request)
         await self._ledger.append(
             Exchange(
@@ -117,7 +155,7 @@ async def judge_pairs(
             open_teacher=open_teacher or connect,
         )
         async with (open_teacher or connect)(config.teacher) as teacher:
-            kept = Kept(teacher, config.teacher, ledger)
+            kept = Kept(teacher, config.teacher, ledger, recipe.budget.max_calls)
             judge = Judge(config, teacher.model, kept, teacher.capabilities.context_length)
             if itself:
                 say(f"judge {teacher.model}: the teacher against itself on {len(itself)} prompts")
@@ -181,7 +219,7 @@ async def _against_itself(
         return [], ["The judge's noise floor is unknown: the ledger holds no test request."]
     teacher_config = recipe.teacher.model_copy(update={"batch": False})
     async with open_teacher(teacher_config) as teacher:
-        kept = Kept(teacher, teacher_config, ledger)
+        kept = Kept(teacher, teacher_config, ledger, recipe.budget.max_calls)
         again = await in_parallel(
             [_second(request) for _, request in asked], kept, teacher_config.workers
         )

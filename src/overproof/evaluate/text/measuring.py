@@ -180,7 +180,8 @@ async def deferral_of(
         student.name, splits[0], splits[1], stated, level=recipe.certificate.confidence
     )
     limit = recipe.certificate.max_tokens or recipe.task.max_tokens
-    record_rule(paths.dir, rule_of_curve(curve, directory, teacher_model, max_tokens=limit))
+    rule = rule_of_curve(curve, directory, teacher_model, max_tokens=limit, stop=recipe.task.stop)
+    record_rule(paths.dir, rule)
     return curve, basis
 
 

@@ -265,7 +265,7 @@ def _with_adapter(directory: Path, path: Path, dtype: Any) -> Any:
 
     named = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
     if (directory / "student.json").is_file():
-        beside = directory / LmStudentCard.load(directory).base_dir
+        beside = directory / LmStudentCard.load(directory).beneath
         named = str(beside) if (beside / "config.json").is_file() else named
     base = AutoModelForCausalLM.from_pretrained(named, dtype=dtype, local_files_only=True)
     base.generation_config = GenerationConfig.from_pretrained(path, local_files_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from overproof.errors import StudentError
 
-__all__ = ["staged_directory"]
+__all__ = ["staged_directory", "usual_modes"]
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # fcntl.h, renameat2(2)
 
@@ -34,6 +34,7 @@ def staged_directory(target: Path) -> Iterator[Path]:
         _sweep(target)
         stage.mkdir()
         yield stage
+        usual_modes(stage)
         for path in sorted(stage.rglob("*")):
             _sync(path)
         _sync(stage)
@@ -46,6 +47,15 @@ def staged_directory(target: Path) -> Iterator[Path]:
         raise StudentError(str(target), f"cannot be written: {error.strerror}", way_out) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def usual_modes(directory: Path) -> None:
+    """Let whoever may read ``directory`` read the files in it: safetensors lets the owner alone."""
+    mode = directory.stat().st_mode & 0o666
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with suppress(PermissionError):
+                path.chmod(mode)
 
 
 def _put(stage: Path, target: Path) -> None:

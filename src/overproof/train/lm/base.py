@@ -19,7 +19,7 @@ from overproof.clients.quiet import quiet_transformers
 from overproof.config.lm_students import LmStudentConfig, LoraConfig
 from overproof.config.teacher import TeacherConfig
 from overproof.errors import ConfigError, MissingExtraError, ModelError, StudentError
-from overproof.records.hashing import file_sha256
+from overproof.records.hashing import content_hash, file_sha256
 from overproof.records.lm_student import LmStudentCard
 from overproof.train.bases import read_licence
 from overproof.train.lm.endings import endings_of, settle_padding
@@ -42,7 +42,10 @@ TIED_TO_LOGITS = ("lm_head", "embed_tokens", "embed_out", "wte")
 
 @dataclasses.dataclass(frozen=True)
 class _Origin:
-    """Where a student begins: ``directory`` is loaded, ``base_dir`` holds the untrained base."""
+    """Where a student begins: ``directory`` is loaded, ``base_dir`` holds the untrained base.
+
+    ``adapter`` is folded in; ``kept`` says that ``directory`` was made to put a LoRA onto.
+    """
 
     base: str
     directory: Path
@@ -50,6 +53,7 @@ class _Origin:
     licence: str
     adapter: Path | None = None
     notes: tuple[str, ...] = ()
+    kept: bool = False
 
 
 def load_student(
@@ -68,7 +72,8 @@ def load_student(
     The base is a directory with safetensors, one with a config and a tokenizer alone (random
     weights by ``seed``), a GGUF file, a pulled model, a hub's name or the teacher's weights; or an
     earlier student. What is no directory with safetensors yet is written to ``bases`` first, in
-    one step, so that the untrained base can be measured.
+    one step, so that the untrained base can be measured. So is an earlier student that a LoRA is to
+    be put onto and kept beside.
 
     Args:
         config: the student's section of the recipe.
@@ -89,6 +94,8 @@ def load_student(
     """
     if config.start is not None:
         origin = _earlier(students / config.start)
+        if config.lora is not None and not config.lora.merge:
+            origin = _kept(origin, config.start, seed, bases)
     else:
         origin = _based(config, seed, teacher, bases, resolve=resolve, rows=rows)
     name = origin.base if config.start is None else f"student {config.start}"
@@ -119,6 +126,7 @@ def load_student(
         ends=endings.ends | loaded.ends,
         context=loaded.context,
         notes=notes,
+        adapter_base=str(origin.directory.resolve()) if origin.kept else None,
     )
 
 
@@ -131,7 +139,29 @@ def _earlier(directory: Path) -> _Origin:
     adapter = directory / "adapter"
     if not (adapter / "adapter_config.json").exists():
         raise StudentError(str(adapter), "is not there, though the student's card names it")
-    return _Origin(card.base, base_dir, base_dir, card.base_licence, adapter)
+    return _Origin(
+        card.base, (directory / card.beneath).resolve(), base_dir, card.base_licence, adapter
+    )
+
+
+def _kept(origin: _Origin, start: str, seed: int, bases: Path) -> _Origin:
+    """The start's weights in a directory of their own, with its adapter folded in.
+
+    A LoRA that stays beside its base is nothing without it, and the student that it starts from
+    may be trained again.
+    """
+    name = f"student {start}"
+
+    def read() -> LocalModel:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            loaded = _load_directory(origin.directory, name)
+            return dataclasses.replace(loaded, module=_merged(loaded.module, origin.adapter))
+
+    parts = [files_fingerprint(d) for d in (origin.directory, origin.adapter) if d is not None]
+    facts = {"source": name, "licence": origin.licence}
+    made = make_base(bases, content_hash(parts), read, prune=None, rows=(), facts=facts)
+    return dataclasses.replace(origin, directory=made, adapter=None, kept=True)
 
 
 def _based(

@@ -58,6 +58,7 @@ def tokenize_chats(
     end: int,
     max_length: int,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    what: str = "training",
 ) -> Tokenized:
     """Tokenize the answered chats of one split for training.
 
@@ -68,6 +69,7 @@ def tokenize_chats(
         end: the end-of-turn token, which closes every answer once.
         max_length: of prompt and answer together, in tokens.
         tools: offered in every chat that names none of its own, in OpenAI's form.
+        what: which chats these are, for errors.
 
     Raises:
         DataError: no chat is left, the template knows no tools, or it ends answers with another
@@ -85,7 +87,7 @@ def tokenize_chats(
     work.check_end()
     if rows and not chats:
         raise DataError(
-            "the training chats",
+            f"the {what} chats",
             "none is left: " + "; ".join(f"{n} {why}" for why, n in work.left_out.items()),
             "raise max_length, or look at the chat template of the student's base",
         )

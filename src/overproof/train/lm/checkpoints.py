@@ -11,7 +11,8 @@ Layout, under the directory that ``fit`` was given::
     KEY/writing-000100/         one that is being written, or was when the process was killed
 
 Every file is synced before ``complete.json`` is written, and that before the directory gets its
-name. The last whole one goes only when the next is whole.
+name. The one before goes only once the next is whole and a step after it was finite: weights may
+be spoiled without showing it.
 """
 
 from __future__ import annotations
@@ -85,10 +86,31 @@ class Checkpoints:
 
     def __init__(self, directory: Path, key: str) -> None:
         self.directory = directory / key.rpartition(":")[2][:KEY_LENGTH]
+        self._may_have_two = True
 
-    def last(self) -> Checkpoint | None:
-        """The latest whole one, ``None`` where there is none."""
-        return max(self._whole(), key=lambda found: found.step, default=None)
+    def last(self, before: int | None = None) -> Checkpoint | None:
+        """The latest whole one, of less than ``before`` steps; ``None`` where there is none."""
+        found = [one for one in self._whole() if before is None or one.step < before]
+        return max(found, key=lambda one: one.step, default=None)
+
+    def settle(self) -> None:
+        """A finite step has followed the latest: let those before it go."""
+        if self._may_have_two:
+            self._keep(self.last())
+            self._may_have_two = False
+
+    def doubt(self, step: int) -> None:
+        """No finite step followed that of ``step``: let it go, where an earlier one is there."""
+        earlier = self.last(before=step)
+        if earlier is not None:
+            self._keep(earlier)
+
+    def _keep(self, *kept: Checkpoint | None) -> None:
+        """Remove all others, and nothing where there is none to keep."""
+        paths = {one.path for one in kept if one is not None}
+        for old in self.directory.glob("step-*"):
+            if paths and old not in paths:
+                shutil.rmtree(old, ignore_errors=True)
 
     def _whole(self) -> list[Checkpoint]:
         found = []
@@ -111,7 +133,7 @@ class Checkpoints:
         curve: Mapping[str, Any],
         trainer_state: Callable[[Path], None],
     ) -> Checkpoint:
-        """Write a checkpoint and, when it is whole, remove the one before.
+        """Write a checkpoint; the one before stays until ``settle`` is called.
 
         Args:
             step: how many steps were taken.
@@ -130,6 +152,7 @@ class Checkpoints:
 
         final = self.directory / f"step-{step:06d}"
         partial = self.directory / f"writing-{step:06d}"
+        before = self.last(before=step)
         try:
             self._clear()
             partial.mkdir(parents=True)
@@ -150,10 +173,10 @@ class Checkpoints:
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise self._unwritten(step, partial, error) from error
-        for old in self.directory.glob("step-*"):
-            if old != final:
-                shutil.rmtree(old, ignore_errors=True)
-        return Checkpoint(final, step)
+        made = Checkpoint(final, step)
+        self._keep(before, made)
+        self._may_have_two = True
+        return made
 
     def _clear(self) -> None:
         """Remove what a killed process left half written."""

@@ -11,11 +11,13 @@ from typing import Any
 
 from overproof.config.lm_students import LmStudentConfig
 from overproof.errors import StudentError
-from overproof.train.lm.checkpoints import Checkpoint
+from overproof.train.lm.checkpoints import WEIGHTS, Checkpoints
+from overproof.train.lm.parts import TokenizedChat
 
-__all__ = ["Interrupt", "memory_errors_named", "not_a_number"]
+__all__ = ["Interrupt", "memory_errors_named", "named", "not_a_number"]
 
 MOST_NAMED = 8
+SHORT = 12  # hexadecimal digits of an item
 # How torch's allocator for main memory says that there is none left.
 NO_MEMORY = ("defaultcpuallocator", "not enough memory", "can't allocate memory", "out of memory")
 
@@ -45,25 +47,48 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
+def named(chat: TokenizedChat) -> str:
+    """A training chat as errors call it: its item, shortened, and its row in the dataset."""
+    return f"{chat.item.rpartition(':')[2][:SHORT]} (row {chat.row})"
+
+
 def not_a_number(
-    name: str, what: str, items: Sequence[str], last: Checkpoint | None, rate: float
+    config: LmStudentConfig, what: str, step: int, items: Sequence[str], checkpoints: Checkpoints
 ) -> StudentError:
     """The error of a step whose loss or gradient is NaN or infinite.
 
     Args:
-        name: of the student.
-        what: the loss or the gradient, its value and the number of the step.
-        items: dataset items that it was computed on.
-        last: the checkpoint that is kept.
-        rate: the learning rate.
+        config: the student's section of the recipe.
+        what: the loss or the gradient, and its value.
+        step: how many steps were taken before it.
+        items: names of the chats that it was computed on.
+        checkpoints: the student's.
     """
-    kept = f"step {last.step} is kept" if last else "there was no checkpoint yet"
-    named = ", ".join(items[:MOST_NAMED]) + (", ..." if len(items) > MOST_NAMED else "")
+    good, doubtful = checkpoints.last(before=step), checkpoints.last(before=step + 1)
+    if good is not None:
+        kept = f"step {good.step} is kept"
+    elif doubtful is not None:
+        kept = f"step {doubtful.step} is kept, though no finite step followed it"
+    else:
+        kept = "there was no checkpoint yet"
+    shown = ", ".join(items[:MOST_NAMED]) + (", ..." if len(items) > MOST_NAMED else "")
+    way_out = (
+        f"lower learning_rate (it is {config.rate:g}), raise warmup, or set precision = 'float32': "
+        "training then begins anew; if it happens again at the same chats, look at them (rows are "
+        "counted from 0 among the answered chats of the train split)"
+    )
+    if good is not None and config.lora is None:
+        way_out += (
+            f". To go on from step {good.step} with other settings, put {good.path / WEIGHTS} in "
+            "place of model.safetensors in a copy of the base, and name that as base"
+        )
+    elif good is not None:
+        way_out += f". The weights of step {good.step} are in {good.path / WEIGHTS}"
     return StudentError(
-        f"student {name}",
-        f"{what}, on the items {named}; the weights were not changed by it ({kept})",
-        f"lower learning_rate (it is {rate:g}), raise warmup, or set precision = 'float32'; if it "
-        "happens again at the same items, look at them",
+        f"student {config.name}",
+        f"{what} at step {step + 1}, on the chats {shown}; the weights were not changed by it "
+        f"({kept})",
+        way_out,
     )
 
 

@@ -85,7 +85,7 @@ def check_processes(recipe: str | Path, students: Sequence[LmStudentConfig]) -> 
             running = processes()
             raise ConfigError(
                 f"students.{student.name}.processes = {student.processes}",
-                f"{running} {'runs' if running == 1 else 'run'}",
+                "but one process runs" if running == 1 else f"but {running} processes run",
                 f"run: {launcher_line(recipe, students)}",
             )
 

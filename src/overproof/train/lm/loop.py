@@ -22,7 +22,7 @@ from overproof.config.lm_students import LmStudentConfig, OnPolicyConfig
 from overproof.errors import StudentError
 from overproof.train.lm.checkpoints import Checkpoint, Checkpoints
 from overproof.train.lm.collator import Collator, cut
-from overproof.train.lm.guards import Interrupt, not_a_number
+from overproof.train.lm.guards import Interrupt, named, not_a_number
 from overproof.train.lm.launch import (
     add_up_gradients,
     gathered,
@@ -260,14 +260,12 @@ class LmTrainer(transformers.Trainer):  # type: ignore[misc]
         return pieces, answers, tokens
 
     def _stop_for(self, what: str, value: float, rows: Sequence[tuple[int, ...]]) -> None:
-        mine = [self.chats[i].item for row in rows for i in row]
-        raise not_a_number(
-            self.student_name,
-            f"{what} {value} at step {self.state.global_step + 1}",
-            list(dict.fromkeys(item for items in gathered(mine) for item in items)),
-            self.checkpoints.last(),
-            self.config.rate,
-        )
+        mine, step = [named(self.chats[i]) for row in rows for i in row], self.state.global_step
+        met = list(dict.fromkeys(item for items in gathered(mine) for item in items))
+        error = not_a_number(self.config, f"{what} {value}", step, met, self.checkpoints)
+        if process_number() == 0:
+            self.checkpoints.doubt(step)
+        raise error
 
     def _clip_grad_norm(self, model: Any) -> float:
         """Clip the gradient, and stop before the update where it is no number."""
@@ -297,6 +295,8 @@ class LmTrainer(transformers.Trainer):  # type: ignore[misc]
         if grad_norm is None or (self.curve.losses and self.curve.losses[-1][0] == done):
             return  # the end of the epoch, which is the end of its last step
         self.curve.losses.append((done, self.step_loss, float(learning_rate or 0.0), grad_norm))
+        if process_number() == 0:
+            self.checkpoints.settle()
         now = time.perf_counter()
         self.curve.seconds += now - (self.began or now)
         self.began = now
@@ -315,7 +315,8 @@ class LmTrainer(transformers.Trainer):  # type: ignore[misc]
         if is_last or self.stop_asked or done % self.config.checkpoint_every == 0:
             self.save()
         if self.stop_asked and not is_last:
-            raise KeyboardInterrupt(f"stopped after step {done}, which is saved")
+            name = self.student_name
+            raise KeyboardInterrupt(f"student {name}: stopped after step {done}, which is saved")
 
     def save(self) -> None:
         """Write a checkpoint; the first process does, and all of them know whether it could.

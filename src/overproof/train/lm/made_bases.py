@@ -9,6 +9,7 @@ base that is there already is used as it is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from overproof.errors import ConfigError, ModelError
 from overproof.records.exchange import Request
 from overproof.records.hashing import content_hash, file_sha256
 from overproof.records.openai_json import messages_of
+from overproof.train.export.staging import usual_modes
 from overproof.train.prune import (
     chosen,
     layer_importance,
@@ -38,6 +40,7 @@ from overproof.train.prune import (
 )
 
 __all__ = [
+    "file_fingerprint",
     "files_fingerprint",
     "has_weights",
     "make_base",
@@ -76,7 +79,18 @@ def files_fingerprint(directory: Path) -> str:
     """Content hash of a directory's weights, config, tokenizer and template."""
     wanted = (".safetensors", ".json", ".jinja", ".model", ".txt")
     files = sorted(p for p in directory.iterdir() if p.is_file() and p.suffix in wanted)
-    return content_hash({path.name: file_sha256(path) for path in files})
+    return content_hash({path.name: file_fingerprint(path) for path in files})
+
+
+def file_fingerprint(path: Path) -> str:
+    """Content hash of a file, computed once for as long as it stays as it is."""
+    about = path.stat()
+    return _hashed(path, about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hashed(path: Path, *_as_it_is: int) -> str:
+    return file_sha256(path)
 
 
 def weights_fingerprint(model: LocalModel) -> str:
@@ -246,6 +260,7 @@ def _write(module: Any, tokenizer: Any, directory: Path, facts: Mapping[str, Any
         _check_written(module, partial)
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         (partial / FACTS).write_text(text, encoding="utf-8")
+        usual_modes(partial)
         try:
             partial.rename(directory)
         except OSError:

@@ -56,7 +56,8 @@ class LmStudent:
     """A student in memory: what is trained, with its tokenizer and where it came from.
 
     ``module`` is a transformers causal model, wrapped by PEFT for LoRA. ``base_dir`` holds the
-    untrained base (a pruned one was written there first). ``ends`` are the tokens that end an
+    untrained base (a pruned one was written there first), ``adapter_base`` what a LoRA is put onto
+    where that is not it: an earlier student's weights. ``ends`` are the tokens that end an
     answer; ``end`` is the one that training appends.
     """
 
@@ -70,6 +71,7 @@ class LmStudent:
     ends: frozenset[int]
     context: int | None
     notes: list[str] = field(default_factory=list)
+    adapter_base: str | None = None
 
 
 class Method(Protocol):

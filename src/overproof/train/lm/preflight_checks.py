@@ -109,7 +109,8 @@ def check_vocabulary(
         return Check(name=name, outcome="ok", found=rows)
     overlap = _overlap(base, teacher)
     found = f"{overlap:.0%} of the teacher's tokens are one token of the student's"
-    if token_by_token(config, local=True) and shared.differs is not None:
+    is_drawn = isinstance(config, SampledKdConfig)
+    if (is_drawn or token_by_token(config, local=True)) and shared.differs is not None:
         i, ours, theirs = shared.differs
         sizes = "though both are as large, " if base.rows == teacher.rows else ""
         return Check(
@@ -117,11 +118,15 @@ def check_vocabulary(
             outcome="problem",
             found=found,
             reason=f"{sizes}token {i} is {ours!r} to the student and {theirs!r} to the teacher, "
-            "and the method compares them token by token",
+            + (
+                "and the teacher's draws would be no tokens of the student"
+                if is_drawn
+                else "and the method compares them token by token"
+            ),
             way_out="take a base of the teacher's family, or method = 'sparse_kd', which maps "
             "log-probs onto any vocabulary by bytes",
         )
-    by_bytes = isinstance(config, SparseKdConfig | SampledKdConfig | OnPolicyConfig)
+    by_bytes = isinstance(config, SparseKdConfig | OnPolicyConfig)
     if by_bytes and overlap < FEW:
         return Check(
             name=name,

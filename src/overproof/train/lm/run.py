@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from overproof.config.lm_students import (
     AnyLmStudent,
-    DenseKdConfig,
     OnPolicyConfig,
     SampledKdConfig,
     SparseKdConfig,
 )
 from overproof.config.load import LoadedTextRecipe
-from overproof.errors import RunError, StudentError
+from overproof.errors import DataError, RunError
 from overproof.records.chat_dataset import TextManifest, read_chats
 from overproof.records.exchange import Outcome
-from overproof.records.hashing import content_hash, file_sha256
+from overproof.records.hashing import file_sha256
 from overproof.records.lm_student import LmStudentCard
 from overproof.records.run import RunPaths
+from overproof.train.lm.keys import finished, student_key, wants_weights
 
 if TYPE_CHECKING:
     from overproof.clients.local_model import LocalModel
@@ -74,36 +74,9 @@ def train_text_students(
 
     check_processes(loaded.path, loaded.recipe.students)
     work = _Work(loaded, resolve, progress or (lambda _name, _share: None), say)
+    _ = work.manifest  # nothing to train on is said before anything else
     with process_group():
         return {config.name: work.student(config) for config in loaded.recipe.students}
-
-
-def student_key(loaded: LoadedTextRecipe, config: AnyLmStudent) -> str:
-    """Content hash of all that a student is made of: dataset, its section, what it starts from."""
-    section = config.model_dump(mode="json", exclude_defaults=True)
-    for name in ("checkpoint_every", "processes"):
-        section.pop(name, None)
-    start: str | None = None
-    if config.start is not None:
-        before = next(s for s in loaded.recipe.students if s.name == config.start)
-        start = student_key(loaded, before)
-    return content_hash(
-        {
-            "dataset": loaded.dataset_sha256,
-            "seed": loaded.recipe.run.seed,
-            "student": section,
-            "start": start,
-        }
-    )
-
-
-def finished(directory: Path, key: str) -> LmStudentCard | None:
-    """The card of a student that is complete and was made of the same; else ``None``."""
-    try:
-        card = LmStudentCard.load(directory)
-    except StudentError:
-        return None
-    return card if card.config_sha256 == key else None
 
 
 @dataclass
@@ -166,7 +139,6 @@ class _Work:
         """Train one student, or find it finished."""
         directory = self.paths.students / config.name
         key = student_key(self.loaded, config)
-        self.manifest  # noqa: B018 - checked before anything else
         if (card := finished(directory, key)) is not None:
             return card
         from overproof.train.compute import all_cores, seeded
@@ -174,7 +146,7 @@ class _Work:
         from overproof.train.lm.launch import first_process_first, is_first_process, wait_for_all
 
         seed = self.loaded.recipe.run.seed if config.seed is None else config.seed
-        needs_teacher = config.base == "teacher" or _wants_weights(config, self.loaded)
+        needs_teacher = config.base == "teacher" or wants_weights(config, self.loaded)
         with all_cores(), seeded(seed):
             with first_process_first():
                 student = load_student(
@@ -207,29 +179,18 @@ class _Work:
     def _fit(
         self, config: AnyLmStudent, student: LmStudent, seed: int, key: str
     ) -> tuple[Fit, int]:
-        from overproof.train.lm.chats import tokenize_chats
         from overproof.train.lm.launch import first_process_first
         from overproof.train.lm.methods.build import build_method
         from overproof.train.lm.trainer import fit
 
-        longest = min(config.max_length, student.context or config.max_length)
-        splits: dict[str, list[TokenizedChat]] = {"train": [], "tune": []}
-        for name in splits:
-            if not (rows := self.rows(name)) and name == "tune":
-                continue
-            made = tokenize_chats(rows, student.tokenizer, end=student.end, max_length=longest)
-            splits[name] = made.chats
-            for reason, count in made.left_out.items():
-                self.say(f"student {config.name}: {count} {name} chats left out: {reason}")
-            for note in made.notes:
-                self.say(f"student {config.name}: {note}")
+        splits = self._tokenized(config, student)
         chats = splits["train"]
         with first_process_first():
             signal = self._signal(config, student, chats)
         method = build_method(
             config,
             student,
-            teacher=self.teacher if _wants_weights(config, self.loaded) else None,
+            teacher=self.teacher if wants_weights(config, self.loaded) else None,
             scorer=self._scorer(config),
             chats=chats,
             seed=seed,
@@ -253,6 +214,39 @@ class _Work:
         )
         return done, len(chats)
 
+    def _tokenized(
+        self, config: AnyLmStudent, student: LmStudent
+    ) -> dict[str, list[TokenizedChat]]:
+        """The chats of both splits; what is worth knowing of them is said, and noted."""
+        from overproof.train.lm.chats import tokenize_chats
+
+        longest = min(config.max_length, student.context or config.max_length)
+        splits: dict[str, list[TokenizedChat]] = {"train": [], "tune": []}
+        for name, what in (("train", "training"), ("tune", "tune")):
+            if not (rows := self.rows(name)) and name == "tune":
+                continue
+            try:
+                made = tokenize_chats(
+                    rows, student.tokenizer, end=student.end, max_length=longest, what=what
+                )
+            except DataError as error:
+                if name == "train":
+                    raise
+                # It only shows how training went; the certificate is measured on other prompts.
+                self._note(student, f"no loss on the tune split: {error.culprit}: {error.reason}")
+                continue
+            splits[name] = made.chats
+            for reason, count in made.left_out.items():
+                self.say(f"student {config.name}: {count} {name} chats left out: {reason}")
+            for note in made.notes:
+                self._note(student, f"{name} split: {note}")
+        return splits
+
+    def _note(self, student: LmStudent, note: str) -> None:
+        """Say it, and keep it on the card."""
+        self.say(f"student {student.name}: {note}")
+        student.notes.append(note)
+
     def _signal(
         self, config: AnyLmStudent, student: LmStudent, chats: list[TokenizedChat]
     ) -> LogprobStore | None:
@@ -265,7 +259,7 @@ class _Work:
 
     def _scorer(self, config: AnyLmStudent) -> Any:
         """Who scores the student's text where the teacher's weights are elsewhere."""
-        if not isinstance(config, OnPolicyConfig) or _wants_weights(config, self.loaded):
+        if not isinstance(config, OnPolicyConfig) or wants_weights(config, self.loaded):
             return None
         from overproof.clients.connect import connect
 
@@ -283,7 +277,9 @@ class _Work:
     ) -> LmStudentCard:
         module, terms = student.module, self.loaded.recipe.teacher.terms
         text_config = module.config.get_text_config()
-        weights = {id(p): p for p in module.parameters()}.values()
+        beneath = student.adapter_base
+        adapter_base = None if beneath is None else _beside(beneath, self.paths, config.name)
+        parameters, trainable = _counted(module, merged=bool(config.lora and config.lora.merge))
         return LmStudentCard(
             name=config.name,
             method=config.method,
@@ -292,8 +288,8 @@ class _Work:
             base_licence=student.base_licence,
             start=config.start,
             teacher=self.manifest.teacher.get("name", self.loaded.recipe.teacher.model),
-            parameters=sum(p.numel() for p in weights),
-            trainable=sum(p.numel() for p in weights if p.requires_grad),
+            parameters=parameters,
+            trainable=trainable,
             vocabulary=int(text_config.vocab_size),
             context_length=student.context,
             layers=getattr(text_config, "num_hidden_layers", None),
@@ -309,11 +305,24 @@ class _Work:
             tune_loss=fit.tune_loss,
             base_tune_loss=fit.base_tune_loss,
             adapter=config.lora is not None and not config.lora.merge,
+            adapter_base=adapter_base,
             config=config.model_dump(mode="json", exclude_defaults=True),
             terms=terms.training,
             attestation=terms.attestation,
             notes=(*student.notes, *fit.notes),
         )
+
+
+def _counted(module: Any, *, merged: bool) -> tuple[int, int]:
+    """Weights that are saved, each once, and those that are trained.
+
+    Args:
+        module: the student, wrapped by PEFT for LoRA.
+        merged: whether a LoRA is folded into the weights when it is saved.
+    """
+    weights = {id(p): (name, p) for name, p in module.named_parameters()}.values()
+    saved = sum(p.numel() for name, p in weights if not (merged and ".lora_" in name))
+    return saved, sum(p.numel() for _, p in weights if p.requires_grad)
 
 
 def _beside(base_dir: str, paths: RunPaths, name: str) -> str:
@@ -322,15 +331,6 @@ def _beside(base_dir: str, paths: RunPaths, name: str) -> str:
     if directory.is_relative_to(paths.dir):
         return os.path.relpath(directory, paths.students / name)
     return base_dir
-
-
-def _wants_weights(config: AnyLmStudent, loaded: LoadedTextRecipe) -> bool:
-    """Whether the method needs the teacher's weights here."""
-    if loaded.recipe.teacher.kind != "local":
-        return False
-    if isinstance(config, OnPolicyConfig):
-        return config.scorer != "server"
-    return isinstance(config, DenseKdConfig | SampledKdConfig)
 
 
 def _notes_of(fit: Fit) -> str:

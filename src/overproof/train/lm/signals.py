@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from overproof.config.lm_students import SampledKdConfig, SparseKdConfig
 from overproof.config.load import LoadedTextRecipe
+from overproof.errors import StudentError
 from overproof.records.chat_dataset import read_chats
 from overproof.records.exchange import Outcome
 from overproof.records.hashing import content_hash
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from overproof.clients.local_model import LocalModel
     from overproof.records.logprob_store import LogprobStore
     from overproof.train.lm.parts import LmStudent, TokenizedChat
+    from overproof.train.lm.signal_report import SignalReport
 
 __all__ = ["signal_for"]
 
+LITTLE = 0.5  # of the answer tokens: a warning
+HARDLY_ANY = 0.05  # of them: the rest of the loss is cross-entropy alone
 MOST = 32  # alternatives a token that the teacher's weights are asked for where nobody says
 
 
@@ -36,8 +40,12 @@ def signal_for(  # noqa: PLR0917
     Answers that came with ``top_logprobs`` have them in the ledger; else the teacher's weights
     read prompt and answer again.
 
+    Log-probs that tell of less than half of the answer tokens are worth a warning, which the
+    student's notes keep.
+
     Raises:
         DataError: no answer has log-probs, and the weights are not here.
+        StudentError: they tell of hardly any token, so that this would be SFT by another name.
     """
     paths = RunPaths(loaded.run_dir)
     asked = loaded.recipe.task.top_logprobs
@@ -81,7 +89,30 @@ def signal_for(  # noqa: PLR0917
             rows=_answered(paths),
         )
     say(f"student {config.name}: {report}")
+    if (note := _warning(config.name, report)) is not None:
+        say(f"student {config.name}: warning: {note}")
+        student.notes.append(note)
     return store
+
+
+def _warning(name: str, report: SignalReport) -> str | None:
+    """What to say of a signal that tells of few tokens.
+
+    Raises:
+        StudentError: it tells of next to none.
+    """
+    share = report.known_share
+    if share >= LITTLE:
+        return None
+    told = f"the teacher's log-probs tell of {share:.1%} of the answer tokens alone"
+    if share < HARDLY_ANY:
+        raise StudentError(
+            f"student {name}",
+            f"{told}: this would be SFT under another name",
+            "collect answers with task.top_logprobs set; where texts part, look at the chat "
+            "template of the base; or take method = 'sft'",
+        )
+    return f"{told}; the others are learned from the text, as SFT does"
 
 
 def _answered(paths: RunPaths) -> list[dict[str, Any]]:

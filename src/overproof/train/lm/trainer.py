@@ -147,6 +147,8 @@ def fit(
             with interrupt.awaited():
                 trainer.run(last)
             tune_loss = measured("after training")
+            if process_number() == 0:
+                checkpoints.settle()
         finally:
             trainer.let_go()
     return Fit(

@@ -102,7 +102,9 @@ def dense_sum(
         with torch.no_grad():
             linear = torch.nn.functional.linear(teacher_nd[chunk], weight_vd, bias_v)
             theirs_cv = head.capped(linear).to(logits_cv.device)
-        loss_c = of_both(logits_cv[:, :shared], theirs_cv) + outside_mass(logits_cv, shared)
+        # Cut only where there is something to cut: the gradient of a cut is a copy with zeros.
+        ours_cv = logits_cv if logits_cv.shape[-1] == shared else logits_cv[:, :shared]
+        loss_c = of_both(ours_cv, theirs_cv) + outside_mass(logits_cv, shared)
         if ce_weight == 0.0:
             return loss_c
         return (1.0 - ce_weight) * loss_c + ce_weight * cross_entropy(logits_cv, targets_c)

@@ -64,9 +64,8 @@ class SparseKd:
         ) -> torch.Tensor:
             at = (places[0][chunk], places[1][chunk])
             known_c = batch["teacher_known"][at]
-            ce_c = cross_entropy(logits_cv, targets_c)
             if weight == 1.0 or not bool(known_c.any()):
-                return ce_c
+                return cross_entropy(logits_cv, targets_c)
             kd_c = sparse_divergence(
                 logits_cv,
                 batch["teacher_ids"][at].long(),
@@ -75,6 +74,9 @@ class SparseKd:
                 self._divergence,
                 temperature=self._temperature,
             )
+            if weight == 0.0 and bool(known_c.all()):
+                return kd_c
+            ce_c = cross_entropy(logits_cv, targets_c)
             return torch.where(known_c, (1.0 - weight) * kd_c + weight * ce_c, ce_c)
 
         return answer_sum(model, batch, of_chunk)
