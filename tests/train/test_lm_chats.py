@@ -214,9 +214,7 @@ def test_a_template_that_refuses(tokenizer: Any) -> None:
 def test_the_split_that_is_left_empty_is_named(tokenizer: Any) -> None:
     for what in ("training", "tune"):
         with pytest.raises(DataError, match=f"the {what} chats: none is left: 1 longer than"):
-            tokenize_chats(
-                [make_row("a" * 99, "b")], tokenizer, end=len(SPECIAL), max_length=8, what=what
-            )
+            tokenize_chats([make_row("a" * 99, "b")], tokenizer, end=260, max_length=8, what=what)
 
 
 def test_no_template(tmp_path: Path) -> None:

@@ -127,8 +127,6 @@ def test_padded_vocabularies_are_the_same_and_unrelated_ones_of_equal_size_are_n
     assert drawn.outcome == "problem"
     assert "draws would be no tokens of the student" in drawn.reason
     assert run(recipe("padded", "sampled_kd"))["tokenizer"].outcome == "ok"
-    written = run(recipe("unrelated", "on_policy"))["tokenizer"]
-    assert written.outcome == "problem", "the teacher's weights read the student's own tokens"
     for method in ("sft", "sparse_kd"):  # the one maps by bytes, the other needs no map
         found = run(recipe("unrelated", method))["tokenizer"]
         assert found.outcome == "ok"

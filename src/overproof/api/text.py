@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from overproof.collect.asker import Progress
     from overproof.collect.shards import Shard
     from overproof.collect.text_plan import TextPlan
+    from overproof.collect.text_prompts import PromptSplits
     from overproof.config.load import LoadedTextRecipe
     from overproof.records.chat_dataset import TextManifest
     from overproof.records.exchange import Completion
@@ -52,18 +53,25 @@ def plan_text(
             return made
         from overproof.train.lm.preflight import preflight_all
 
-        prompts = _training_prompts(loaded)
-        messages = [
-            [m.model_dump(include={"role", "content"}) for m in p.messages] for p in prompts
-        ]
-        checked = preflight_all(loaded, prompts=messages, say=say or (lambda _: None))
-        problems = (*made.problems, *(line for each in checked for line in each.problems))
+        prompts = _prompts(loaded)
+        checked = preflight_all(loaded, prompts=_messages(prompts), say=say or (lambda _: None))
+        lacking = _unprovable(loaded, prompts)
+        problems = (
+            *made.problems,
+            *(line for each in checked for line in each.problems),
+            *([lacking] if lacking else []),
+        )
         made = made.model_copy(
-            update={"students": checked, "problems": problems, "ok": not problems}
+            update={
+                "students": checked,
+                "problems": problems,
+                "ok": not problems,
+                "notes": (*made.notes, *_notes_on_proof(loaded, prompts)),
+            }
         )
         if not made.ok:
             return made
-        head = run_gently(_headroom(loaded, prompts, ask))
+        head = run_gently(_headroom(loaded, prompts.train, ask))
         notes = (*made.notes, *(head.get("notes", ()) if head else ()))
         return made.model_copy(update={"headroom": head, "notes": notes})
 
@@ -78,7 +86,7 @@ def check_students(
     Raises:
         StudentError: a check of ``overproof.train.lm.preflight`` found a problem.
     """
-    from overproof.errors import StudentError
+    from overproof.errors import ConfigError, StudentError
     from overproof.records.run import RunPaths
     from overproof.train.lm.preflight import preflight_all
     from overproof.train.lm.run import finished, student_key
@@ -87,11 +95,12 @@ def check_students(
     students = RunPaths(loaded.run_dir).students
     if all(finished(students / s.name, student_key(loaded, s)) for s in loaded.recipe.students):
         return ()
-    messages = [
-        [message.model_dump(include={"role", "content"}) for message in prompt.messages]
-        for prompt in _training_prompts(loaded)
-    ]
-    checked = preflight_all(loaded, prompts=messages)
+    prompts = _prompts(loaded)
+    if lacking := _unprovable(loaded, prompts):
+        raise ConfigError("certificate.scorer", lacking)
+    for note in _notes_on_proof(loaded, prompts):
+        tell(note)
+    checked = preflight_all(loaded, prompts=_messages(prompts))
     for student in checked:
         for check in student.checks:
             if check.outcome == "problem":
@@ -102,12 +111,48 @@ def check_students(
     return checked
 
 
-def _training_prompts(loaded: LoadedTextRecipe) -> list[Prompt]:
+def _prompts(loaded: LoadedTextRecipe) -> PromptSplits:
     from overproof.collect.session import open_ledger
     from overproof.collect.text import read_text_pools
 
     with open_ledger(loaded) as ledger:
-        return read_text_pools(loaded, ledger).splits.train
+        return read_text_pools(loaded, ledger).splits
+
+
+def _messages(prompts: PromptSplits) -> list[list[dict[str, str]]]:
+    """The training prompts as chat templates take them."""
+    return [
+        [message.model_dump(include={"role", "content"}) for message in prompt.messages]
+        for prompt in prompts.train
+    ]
+
+
+def _unprovable(loaded: LoadedTextRecipe, prompts: PromptSplits) -> str | None:
+    """Why the certificate could not be made of these prompts, ``None`` where it could."""
+    from overproof.collect.text_ask import answer_shape
+    from overproof.evaluate.text.known_answers import missing_references
+
+    schema = answer_shape(loaded).schema
+    return missing_references(loaded.recipe.certificate, prompts.test, schema)
+
+
+def _notes_on_proof(loaded: LoadedTextRecipe, prompts: PromptSplits) -> list[str]:
+    """What proving will take, and what the held-out pools are too small for."""
+    from overproof.evaluate.text.deferral import fewest_tune
+    from overproof.evaluate.text.judging import judge_calls
+
+    config, notes = loaded.recipe.certificate, []
+    if not prompts.test:
+        notes.append("[data] test = 0: there is nothing to certify on")
+    if config.agreement is not None and len(prompts.tune) < fewest_tune(config.agreement):
+        notes.append(
+            f"certificate.agreement = {config.agreement:g} needs at least "
+            f"{fewest_tune(config.agreement)} prompts in [data] tune, which has {len(prompts.tune)}"
+        )
+    calls = judge_calls(config, len(loaded.recipe.students), len(prompts.test))
+    if calls:
+        notes.append(f"the judge is asked at most {calls:,} times, which no figure above counts")
+    return notes
 
 
 async def _headroom(
