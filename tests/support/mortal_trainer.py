@@ -6,6 +6,7 @@ the child kills itself, or null.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -37,8 +38,13 @@ def live(line: str) -> None:
 
 def main() -> None:
     """Fork a child for each line, and say how it ended."""
-    import overproof.train.lm.trainer  # noqa: F401 - once, and not in every child
+    # Once, and not in every child.
+    import torch.profiler  # noqa: F401
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
+    import overproof.train.lm.trainer  # noqa: F401
+
+    gc.freeze()  # a child that collects garbage would copy all of this
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()

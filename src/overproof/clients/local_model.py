@@ -119,10 +119,7 @@ def load(source: Source, config: TeacherConfig) -> LocalModel:
     device = _device(config.device)
     if config.threads is not None and device.type == "cpu":
         torch.set_num_threads(config.threads)
-    dtype: Any = getattr(torch, config.dtype, None)
-    if dtype is None:  # "auto": exact where that costs little, else as the weights are stored
-        on_cpu = torch.float32 if device.type == "cpu" else None
-        dtype = on_cpu or (torch.bfloat16 if source.file else "auto")
+    dtype = _dtype(config.dtype, device.type, is_file=source.file is not None)
     files = {"revision": source.revision, "gguf_file": source.file}
     shared = {name: value for name, value in files.items() if value is not None}
     beneath = _beneath(Path(source.place))
@@ -178,6 +175,16 @@ def _beneath(adapter: Path) -> str | None:
         return None
     beneath = student / LmStudentCard.load(student).beneath
     return str(beneath.resolve()) if (beneath / "config.json").is_file() else None
+
+
+def _dtype(named: str, device: str, *, is_file: bool) -> Any:
+    """``auto``: exact where that costs little, else as the weights are stored."""
+    import torch
+
+    if named != "auto":
+        return getattr(torch, named)
+    on_cpu = torch.float32 if device == "cpu" else None
+    return on_cpu or (torch.bfloat16 if is_file else "auto")
 
 
 def _device(named: str) -> Any:
