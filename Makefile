@@ -36,7 +36,7 @@ unit: env
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 slow: models
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 bench: models
 	for bench in imports ledger stats collect filters faults encoder train predict; do \

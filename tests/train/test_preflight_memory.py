@@ -115,7 +115,7 @@ def test_free_memory_is_known() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 @pytest.mark.parametrize(
-    "changes", [{}, {"gradient_checkpointing": True}, {"lora": {"rank": 8}}], ids=str
+    "changes", [{}, {"gradient_checkpointing": True, "lora": {"rank": 8}}], ids=str
 )
 def test_the_estimate_is_within_a_factor_of_the_measured_peak(
     tmp_path: Path, changes: dict[str, Any]

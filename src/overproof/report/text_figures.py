@@ -184,9 +184,7 @@ def deferral_chart(curve: DeferralCurve, *, key: str, width: float = WIDE) -> st
         parts.append(label(x(value), bottom + 20, percent(value, 0), "tick", "middle"))
     stated = y(curve.stated)
     parts.append(line(left, stated, right, stated, "guide margin"))
-    parts.append(
-        label(right, stated - 6, f"stated {percent(curve.stated, 0)}", "guide-text", "end")
-    )
+    parts.append(label(left + 4, stated - 6, f"stated {percent(curve.stated, 0)}", "guide-text"))
     path = " ".join(f"{x(p.cost):.2f},{y(p.agreement):.2f}" for p in points)
     parts.append(element("polyline", points=path, class_="curve student"))
     at = x(curve.chosen.cost)
