@@ -335,7 +335,7 @@ async def test_status_lines_say_how_far_it_is(world: World) -> None:
         asked = [asyncio.create_task(teacher.complete(question(i))) for i in range(3)]
         await asyncio.sleep(0)
         assert teacher.status_lines() == ["3 requests wait for the next batch"]
-        await world.until(lambda: len(world.server.seen) > 3)
+        await world.until(lambda: teacher.status_lines()[0].startswith("batch "))
         (line,) = teacher.status_lines()
         (batch_id,) = world.server.batches
         assert line.startswith(f"batch {batch_id}: ")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from counting_server import CountingServer
 
+from overproof.errors import LedgerError
 from overproof.records.ledger import Ledger
 
 RECIPE = """\
@@ -73,15 +74,19 @@ def finished(process: subprocess.Popen[str], code: int = 0) -> str:
     return said
 
 
+def answers_in(ledger: Path) -> int:
+    try:
+        with Ledger.open(ledger) as reader:
+            return len(reader)
+    except LedgerError:  # not made yet, or its tables are being made at this moment
+        return 0
+
+
 def killed_midway(home: Path, ledger: Path) -> None:
     """Start the second shard and kill it once it has some answers."""
     process = start(home, "collect", "recipe.toml", "--shard", "2/3")
     give_up = time.monotonic() + 30
-    while time.monotonic() < give_up:
-        if ledger.exists() and ledger.stat().st_size:
-            with Ledger.open(ledger) as reader:
-                if len(reader) >= 5:
-                    break
+    while time.monotonic() < give_up and answers_in(ledger) < 5:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
