@@ -13,7 +13,7 @@ env: $(STAMP)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,local,tasks,embedded,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,local,tasks,embedded,guard,dev]'
 	@touch $(STAMP)
 
 models: env
@@ -39,7 +39,8 @@ slow: models
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 bench: models
-	for bench in imports ledger stats collect filters faults encoder train predict; do \
+	for bench in imports ledger stats collect filters faults encoder train predict \
+	    guard_throttling guard_speed guard_peers guard_quality; do \
 	  echo "== $$bench"; $(BIN)/python bench/$$bench.py --quick || exit 1; done
 
 docs: env

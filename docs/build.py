@@ -20,6 +20,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands(),
         "recipe.md": recipe(),
         "text-recipe.md": text_recipe(),
+        "guard-settings.md": guard_settings(),
     }
 
 
@@ -71,6 +72,23 @@ def text_recipe() -> str:
     return head + "".join(_sections(TextRecipe, set(BaseRecipe.model_fields)))
 
 
+def guard_settings() -> str:
+    """Every section of guard.toml."""
+    from overproof.config.guard import GuardConfig
+
+    parts = ["# guard.toml\n\nGenerated from the code by `make docs`. "]
+    parts.append("Without a file guard uses these defaults; `--config` names one.\n")
+    parts.append("\n## at the top\n\n| key | default |\n|---|---|\n")
+    for key, field in GuardConfig.model_fields.items():
+        if not _models(field.annotation):
+            parts.append(f"| `{key}` | `{field.default!r}` |\n")
+    for key, field in GuardConfig.model_fields.items():
+        for model in _models(field.annotation):
+            title = f"[[{key}]]" if key == "exemptions" else f"[{key}]"
+            _section(model, title, key, parts)
+    return "".join(parts)
+
+
 def _sections(recipe: Any, without: set[str]) -> list[str]:
     parts: list[str] = []
     for key, field in recipe.model_fields.items():
@@ -86,7 +104,7 @@ def _sections(recipe: Any, without: set[str]) -> list[str]:
 def _section(model: Any, title: str, name: str, parts: list[str]) -> None:
     fields = model.model_fields
     told_by = next((key for key in ("kind", "method") if key in fields), "")
-    kind = get_args(fields[told_by].annotation) if title.startswith("[[") else ()
+    kind = get_args(fields[told_by].annotation) if told_by and title.startswith("[[") else ()
     shown = f'{title} {told_by} = "{kind[0]}"' if kind else title
     parts.append(f"\n## {shown}\n\n{_unwrapped(model.__doc__ or '')}\n\n")
     shared = _unwrapped(model.__base__.__doc__ or "") if title == "[[students]]" else ""

@@ -12,6 +12,16 @@ importing this module stays cheap.
 
 from __future__ import annotations
 
+from overproof.api.guard import (
+    guard_calibrate,
+    guard_fingerprint,
+    guard_replay,
+    guard_report,
+    guard_score,
+    open_guard,
+    sign_exemption,
+    simulate_traffic,
+)
 from overproof.api.label import (
     certify,
     check_bases,
@@ -43,11 +53,19 @@ __all__ = [
     "distill",
     "distill_text",
     "export",
+    "guard_calibrate",
+    "guard_fingerprint",
+    "guard_replay",
+    "guard_report",
+    "guard_score",
     "init",
     "load",
     "load_any",
+    "open_guard",
     "plan",
     "plan_text",
+    "sign_exemption",
+    "simulate_traffic",
     "train",
     "train_text",
 ]

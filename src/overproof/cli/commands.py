@@ -5,11 +5,13 @@ from __future__ import annotations
 import typer
 
 from overproof.cli.export import export_command
+from overproof.cli.guard import app as guard_app
 from overproof.cli.import_logs import import_command
 from overproof.cli.ledger import app as ledger_app
 from overproof.cli.ledger_merge import merge_command
 from overproof.cli.models import app as models_app
 from overproof.cli.predict import predict_command
+from overproof.cli.proving import app as proving_app
 from overproof.cli.serve import serve_command
 from overproof.cli.terms import terms_command
 
@@ -27,4 +29,8 @@ def register(app: typer.Typer) -> None:
     app.command("terms")(terms_command)
     ledger_app.command("merge")(merge_command)
     app.add_typer(ledger_app, name="ledger", help="Show, verify, export, cost and merge ledgers.")
+    app.add_typer(guard_app, name="guard", help="Find distillation in API traffic.")
+    app.add_typer(
+        proving_app, name="proving", help="The proving ground: simulated traffic with its truth."
+    )
     app.add_typer(models_app, name="models", help="Embedded models: pinned, hash-checked.")

@@ -1,0 +1,272 @@
+"""How well the detector does on logs that it has not seen, with targets and peers beside.
+
+    python bench/guard_quality.py [--quick] [--json] [--seeds 21,22,…] [--home DIR]
+
+For every seed: simulate with the *test* bank of templates, replay, score. The scorers and the
+calibrations are frozen beforehand: the shipped ones, those given with --calibration, or, where
+there are none, made here from logs of other seeds and the *fit* bank (--fit-seeds, --pool-seeds).
+Figures are over all test seeds together, intervals by campaign and by honest group. Targets are
+those that the design set itself before any figure was known.
+
+--quick checks that the road is open, on small logs: two or three campaigns and a pool of some
+hundred accounts decide nothing. A pool that is too small for the rate asked accuses nobody; the row
+"smallest p of the calibration" says when that is so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import guard_fitting as fitting
+import guard_peers
+from overproof.config.guard import GuardConfig
+from overproof.errors import OverproofError
+from overproof.guard.instruments import SHIPPED, Instruments
+from overproof.guard.scoring import (
+    Outcomes,
+    Scores,
+    Share,
+    outcomes_of,
+    read_verdicts,
+    score_outcomes,
+)
+
+CAUGHT = {"L0": 0.98, "L1": 0.98, "L2": 0.98, "L3": 0.95, "L4": 0.60}
+WITHIN = {"L2": 0.95, "L3": 0.90}
+LEAKED = {"L2": 0.10, "L3": 0.10, "L4": 0.40}
+WORST, FDR = 0.01, 0.05
+UNREACHED = "no target was set"
+
+
+@dataclass
+class Bench:
+    """Where things lie, and how large logs are."""
+
+    home: Path
+    config: GuardConfig
+    small: bool
+
+    def log(self, seed: int, bank: str) -> Path:
+        """A simulated log; one that is there already is used again."""
+        out = self.home / f"{bank}-{seed}"
+        if not (out / "manifest.json").exists():
+            _say(f"simulating {out.name}")
+            guard_peers.write(seed, bank, out, small=self.small)
+        return out
+
+    def replayed(self, home: Path, instruments: Path | None = None) -> fitting.Looks:
+        _say(f"replaying {home.name}")
+        return fitting.replay_log(home, self.verdicts(home), self.config, instruments)
+
+    def verdicts(self, home: Path) -> Path:
+        return self.home / f"{home.name}.verdicts.jsonl"
+
+    def instruments(self, fits: Sequence[fitting.Looks], pools: Sequence[int]) -> Path:
+        """Fitted and frozen here, from seeds that nothing is reported on."""
+        out = self.home / "instruments"
+        honest = [self.replayed(self.log(seed, "fit")) for seed in pools]
+        fitting.freeze(fitting.fit(fits), honest, out, self.config)
+        return out
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+def row(  # noqa: PLR0917 (a table reads best in columns)
+    metric: str, found: Share | float | None, target: float | None = None, at_least: bool = True,
+    unit: str = "share", why: str = UNREACHED, peer: Any = None,
+) -> Any:  # fmt: skip
+    share = found if isinstance(found, Share) else None
+    value = share.value if share else found
+    known = isinstance(value, float) and math.isfinite(value)
+    met = None
+    if known and target is not None:
+        met = value >= target if at_least else value <= target
+    interval = f" [{share.low:.4f}, {share.high:.4f}]" if share and known else ""
+    return {
+        "metric": metric + interval, "value": value if known else None, "target": target,
+        "unit": unit, "met": met, "peer": peer,
+        **({} if met is not None else {"why": why if known else "nothing to measure it on"}),
+    }  # fmt: skip
+
+
+def quality(scores: Scores, config: GuardConfig, peers: Sequence[guard_peers.PeerScores]) -> list:
+    rows = []
+    for level in scores.levels:
+        name = level.level
+
+        def beside(pick: Any, name: str = name) -> list[Any] | None:
+            return _beside(peers, lambda found: (at := found.level(name)) and pick(at).value)
+
+        rows += [
+            row(f"{name}: campaigns caught, of {level.campaigns}", level.caught,
+                CAUGHT.get(name), peer=beside(lambda at: at.caught)),
+            row(f"{name}: campaigns with an account caught", level.touched),
+            row(f"{name}: accounts within caught campaigns", level.accounts, WITHIN.get(name),
+                peer=beside(lambda at: at.accounts)),
+            row(f"{name}: tokens leaked before action", level.leaked, LEAKED.get(name), False,
+                peer=beside(lambda at: at.leaked)),
+            row(f"{name}: median requests to detection", level.requests_to_detection,
+                unit="requests"),
+            row(f"{name}: median time to detection", level.hours_to_detection, unit="h"),
+            row(f"{name}: accounts named in their campaign's community", level.recall),
+        ]  # fmt: skip
+    worst = scores.honest(scores.worst) if scores.worst else None
+    rate = config.looks.false_positive_rate
+    rows += [
+        row("honest accounts at soften or above", scores.false_positive_rate, rate, False,
+            peer=_beside(peers, lambda found: found.false_positive_rate.value)),
+        row("of the accused, attackers", scores.positive_predictive_value,
+            peer=_beside(peers, lambda found: found.positive_predictive_value.value)),
+        row("attackers among accounts", scores.prevalence),
+        row("false communities, of those at soften or above", scores.communities.false_share,
+            FDR, False),
+        row("false communities, of all reported", scores.communities.false_share_watch),
+        row("members of reported communities that belong", scores.communities.precision),
+    ]  # fmt: skip
+    if worst is not None:
+        rows.append(row(f"worst honest class: {worst.kind}", worst.caught, WORST, False,
+                        peer=_beside(peers, lambda found: (
+                            found.honest(found.worst) if found.worst else None
+                        ) and found.honest(found.worst).caught.value)))  # fmt: skip
+    rows += [
+        row(f"{each.kind}: honest accounts at soften or above, {each.groups} groups", each.caught)
+        for each in scores.classes
+    ]
+    rows += [
+        row(f"of the accused, attackers, were {float(share):.2%} of accounts", value)
+        for share, value in scores.ppv_at.items()
+    ]
+    return rows
+
+
+def reach(instruments: Path, config: GuardConfig) -> list[Any]:
+    """Whether the calibration is large enough for the rate that is asked of it."""
+    pool = Instruments(instruments).accounts.stratum(None).whole.n
+    return [
+        row(f"smallest p of the calibration, {pool:g} honest accounts", 1 / (pool + 1),
+            config.looks.false_positive_rate, False, unit="p-value"),
+    ]  # fmt: skip
+
+
+def _beside(peers: Sequence[guard_peers.PeerScores], pick: Any) -> list[Any] | None:
+    found = []
+    for peer in peers:
+        value = None if peer.scores is None else pick(peer.scores)
+        known = isinstance(value, float) and math.isfinite(value)
+        found.append({
+            "name": f"{peer.name} at {peer.threshold}", "value": value if known else None,
+            **({} if known else {"why": peer.why or "nobody accused"}),
+        })  # fmt: skip
+    return found or None
+
+
+def ablation(fits: Sequence[fitting.Looks], tests: Sequence[fitting.Looks]) -> list[Any]:
+    """What is lost without each signal, in points of power."""
+    found = fitting.ablate(fits, tests)
+    whole = found[0]
+    rows = [
+        row("ablation, all signals: attackers found by their own conduct", whole["accounts"]),
+        row("ablation, all signals: campaigns found by their communities", whole["campaigns"]),
+    ]
+    for each in found[1:]:
+        for what in ("accounts", "campaigns"):
+            if each[what] != whole[what]:
+                rows.append(row(f"ablation, without {each['without']}: {what} lost",
+                                whole[what] - each[what]))  # fmt: skip
+    return rows
+
+
+def measure(options: argparse.Namespace, bench: Bench) -> list[Any]:
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    tests = [bench.log(seed, "test") for seed in seeds]
+    fit_seeds = [int(seed) for seed in options.fit_seeds.split(",")]
+    instruments = options.calibration or (SHIPPED if SHIPPED.is_dir() else None)
+    fits: list[fitting.Looks] = []
+    if instruments is None or options.ablation:
+        fits = [bench.replayed(bench.log(seed, "fit")) for seed in fit_seeds]
+    if instruments is None:
+        pools = [int(seed) for seed in options.pool_seeds.split(",")]
+        instruments = bench.instruments(fits, pools)
+    looks, outcomes, logs = [], [], []
+    for home in tests:
+        looks.append(bench.replayed(home, instruments))
+        log = guard_peers.Log.of(home)
+        logs.append(log)
+        outcomes.append(outcomes_of(read_verdicts(bench.verdicts(home)), log.truth, log.totals))
+    peers: list[guard_peers.PeerScores] = []
+    if not options.no_peers:
+        _say("peers")
+        calibrated = [guard_peers.Log.of(bench.log(seed, "fit")) for seed in fit_seeds]
+        peers = guard_peers.compare(logs, calibrated, options.honeypotllm)
+    scores = _scores(outcomes, bench.config)
+    if options.scores:
+        options.scores.write_text(json.dumps(scores.to_json(), indent=2))
+    rows = [*reach(instruments, bench.config), *quality(scores, bench.config, peers)]
+    return rows + (ablation(fits, looks) if options.ablation else [])
+
+
+def _scores(outcomes: Sequence[Outcomes], config: GuardConfig) -> Scores:
+    return score_outcomes(outcomes, nominal=config.communities.false_discovery_rate)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small logs, one seed, no peers")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seeds", help="of test logs")
+    parser.add_argument("--fit-seeds", default="1,2", help="of logs that scorers are fitted on")
+    parser.add_argument("--pool-seeds", default="3,4", help="of logs to calibrate on")
+    parser.add_argument("--calibration", type=Path, help="a directory of frozen files")
+    parser.add_argument("--home", type=Path, help="keep logs and verdicts here, and use them again")
+    parser.add_argument("--ablation", action="store_true", help="leave out each signal in turn")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--honeypotllm", type=Path, default=guard_peers.WHEEL)
+    parser.add_argument("--scores", type=Path, help="also write all scores here as JSON")
+    options = parser.parse_args()
+    options.seeds = options.seeds or ("21" if options.quick else "21,22,23,24,25,26,27,28,29,30")
+    if options.quick:
+        options.no_peers = True
+        options.fit_seeds, options.pool_seeds = "1", "3"
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    with TemporaryDirectory() as folder:
+        home = options.home or Path(folder)
+        home.mkdir(parents=True, exist_ok=True)
+        try:
+            rows = measure(options, Bench(home, GuardConfig(), options.quick))
+        except OverproofError as error:
+            rows = [row("campaigns caught", None)]
+            rows[0]["why"] = str(error)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    if options.json:
+        print(json.dumps({"bench": "guard_quality", "machine": machine, "rows": rows}, indent=2))
+        return
+    print(f"guard_quality on {machine}, test seeds {options.seeds}")
+    for each in rows:
+        value = "–" if each["value"] is None else f"{each['value']:.4g}"
+        met = {True: "met", False: "MISSED", None: ""}[each["met"]]
+        target = "" if each["target"] is None else f"of {each['target']:g}"
+        print(f"{value:>9} {target:<9}{met:<8}{each['metric']}")
+        for peer in each["peer"] or []:
+            value = "–" if peer["value"] is None else f"{peer['value']:.4g}"
+            print(f"{value:>9}{'':>19}beside: {peer['name']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""Finding distillation in traffic: replay, fingerprint, calibrate, score, report, simulate."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from overproof.errors import ConfigError, DataError, MissingExtraError, SecretError
+
+if TYPE_CHECKING:
+    from overproof.config.guard import Exemption, GuardConfig
+    from overproof.config.traffic import TrafficPlan
+    from overproof.guard.calibration import Calibration
+    from overproof.guard.community_calibration import CommunityCalibration
+    from overproof.guard.engine import Guard
+    from overproof.guard.judging import Judge
+    from overproof.guard.replay import Progress, ReplayReport
+    from overproof.guard.rewriting import RewriteCounts
+    from overproof.guard.scoring import Scores
+    from overproof.proving.traffic.write import Form, TrafficCounts
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+__all__ = [
+    "guard_calibrate",
+    "guard_fingerprint",
+    "guard_replay",
+    "guard_report",
+    "guard_score",
+    "need_guard",
+    "open_guard",
+    "sign_exemption",
+    "simulate_traffic",
+]
+
+
+def open_guard(config: Path | None = None, calibration: Path | None = None) -> Guard:
+    """The detector that a gateway calls: ``guard.observe(event)`` gives the current decision.
+
+    Args:
+        config: a guard.toml; the vetted settings where None.
+        calibration: a directory of frozen files; the shipped one where None.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        DataError: a frozen file is missing or damaged.
+        MissingExtraError: the extra ``guard`` is not installed.
+    """
+    settings = _settings(config)
+    from overproof.guard.engine import Guard
+    from overproof.guard.sketching import EnvironmentSketcher
+
+    sketcher = EnvironmentSketcher(settings.key_env)
+    return Guard(settings, sketcher=sketcher, judge=_judge(settings, calibration))
+
+
+def guard_replay(
+    events: Path,
+    out: Path,
+    *,
+    config: Path | None = None,
+    calibration: Path | None = None,
+    watch_only: bool = False,
+    looks: Path | None = None,
+    snapshot: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> ReplayReport:
+    """Replay a log through the detector and write its verdicts.
+
+    Args:
+        events: a log, or a directory of them.
+        out: the verdicts; the communities behind them go to ``STEM.communities.jsonl`` beside it.
+        config: a guard.toml; the vetted settings where None.
+        calibration: a directory of frozen files; the shipped one where None.
+        watch_only: take looks and decide nothing.
+        looks: also write what every look saw, as Parquet.
+        snapshot: where to save while it runs; ``OUT.snapshot`` where None.
+        resume: go on from the snapshot if there is one.
+        progress: called about once a second.
+
+    Raises:
+        DataError: the log or a frozen file cannot be read.
+        SecretError: the log holds text, and the key that ``key_env`` names is not set.
+        RunError: the snapshot is of another replay.
+        KeyboardInterrupt: stopped, resumable.
+    """
+    settings = _settings(config)
+    from overproof.guard.instruments import new_recorder
+    from overproof.guard.replay import SnapshotPlan, replay
+    from overproof.guard.sketching import EnvironmentSketcher
+
+    recorder = None if looks is None else new_recorder()
+    report = replay(
+        events,
+        out,
+        settings,
+        judge=None if watch_only else _judge(settings, calibration),
+        sketcher=EnvironmentSketcher(settings.key_env),
+        recorder=recorder,
+        snapshots=SnapshotPlan(snapshot, resume),
+        progress=progress,
+    )
+    if recorder is not None and looks is not None:
+        recorder.save(looks)
+    return report
+
+
+def guard_fingerprint(
+    events: Path,
+    out: Path,
+    *,
+    config: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> RewriteCounts:
+    """Write a log without its text: keyed fingerprints in its place.
+
+    Args:
+        events: a log, or a directory of them.
+        out: a .jsonl, .jsonl.gz or .jsonl.zst.
+        config: a guard.toml; it names the variable that holds the key.
+        progress: called with the number of lines done.
+
+    Raises:
+        DataError: either cannot be read or written.
+        SecretError: the key is not set, or no good.
+    """
+    settings = _settings(config)
+    from overproof.guard.fingerprints import read_key
+    from overproof.guard.rewriting import rewrite_log
+
+    return rewrite_log(
+        events,
+        out,
+        read_key(settings.key_env),
+        most_bad_lines=settings.most_bad_lines,
+        progress=progress,
+    )
+
+
+def guard_calibrate(
+    events: Path,
+    trusted: Path,
+    out: Path,
+    *,
+    config: Path | None = None,
+    scorers: Path | None = None,
+    lag_days: float = 0.0,
+    version: str = "1",
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Calibration, CommunityCalibration]:
+    """Freeze what a trusted pool looks like, for later findings to be set against.
+
+    Args:
+        events: a log of all traffic, or a directory of them.
+        trusted: a file with one account of the pool a line: tenured, verified, under contract.
+        out: the directory to write; a later replay takes it as its calibration.
+        config: a guard.toml.
+        scorers: a directory with the frozen scorers; the shipped one where None.
+        lag_days: leave out accounts' last so many days of the log.
+        version: a name for this calibration.
+        progress: called about once a second.
+
+    Raises:
+        DataError: a file cannot be read, or too little is left to calibrate on.
+    """
+    settings = _settings(config)
+    from tempfile import TemporaryDirectory
+
+    from overproof.guard import instruments
+    from overproof.guard.replay import replay
+    from overproof.guard.sketching import EnvironmentSketcher
+
+    home = instruments.SHIPPED if scorers is None else scorers
+    instruments.load_scorers(home)  # before a long replay for nothing
+    recorder = instruments.new_recorder(_names(trusted))
+    with TemporaryDirectory() as folder:
+        report = replay(
+            events,
+            Path(folder) / "verdicts.jsonl",
+            settings,
+            sketcher=EnvironmentSketcher(settings.key_env),
+            recorder=recorder,
+            progress=progress,
+        )
+    if report.since is None or report.until is None:
+        raise DataError(str(events), "holds no events", "calibrate on a log of some weeks")
+    return instruments.calibrate(
+        recorder,
+        home,
+        out,
+        ages_h=settings.looks.ages_h,
+        since=report.since,
+        until=report.until,
+        lag_days=lag_days,
+        version=version,
+    )
+
+
+def guard_score(verdicts: Path, truth: Path, events: Path, *, config: Path | None = None) -> Scores:
+    """Set the verdicts of a replay against the truth of its log.
+
+    Args:
+        verdicts: as a replay wrote them.
+        truth: one line an account, what it really is.
+        events: the log itself, or that without text: for tokens and times.
+        config: the guard.toml of the replay: it holds the promised rates.
+
+    Raises:
+        DataError: a file cannot be read, or names no account of the others.
+    """
+    settings = _settings(config)
+    from overproof.guard.scoring import score_files
+
+    return score_files(
+        verdicts,
+        truth,
+        events,
+        nominal=settings.communities.false_discovery_rate,
+        most_bad_lines=settings.most_bad_lines,
+    )
+
+
+def guard_report(verdicts: Path, out: Path, *, scores: Path | None = None) -> None:
+    """Draw the findings of a replay as one self-contained HTML page.
+
+    Args:
+        verdicts: as a replay wrote them; its communities and its report are found beside them.
+        out: the page to write.
+        scores: what `guard_score` came to, as JSON.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    need_guard()
+    from overproof.guard.replay import communities_path, record_path
+    from overproof.guard.scoring import read_verdicts
+    from overproof.records.files import write_atomically
+    from overproof.report.guard import render_guard_html
+    from overproof.report.guard_graph import DrawnCommunity
+
+    found = read_verdicts(verdicts)
+    beside, record = communities_path(verdicts), record_path(verdicts)
+    drawn = [_converted(beside, row, DrawnCommunity.from_row) for row in _rows(beside)]
+    replayed = _json(record) if record.is_file() else {}
+    spared = replayed.pop("spared", [])
+    page = render_guard_html(
+        found,
+        communities=drawn,
+        scores=None if scores is None else _json(scores),
+        replay=replayed or None,
+        spared=spared,
+        name=verdicts.name,
+    )
+    write_atomically(out, page)
+
+
+def sign_exemption(entry: Mapping[str, Any], *, config: Path | None = None) -> Exemption:
+    """Sign a permitted use, for the ``exemptions`` of a guard.toml.
+
+    Args:
+        entry: org or account, use, until, signed_by.
+        config: a guard.toml; it names the variable that holds the key of exemptions.
+
+    Raises:
+        ConfigError: the entry is malformed, or the key too short.
+        SecretError: the key is not in the environment.
+    """
+    settings = _settings(config)
+    from overproof.guard.exemptions import sign
+
+    variable = settings.exemption_key_env
+    key = os.environb.get(os.fsencode(variable), b"").strip()
+    if not key:
+        raise SecretError(
+            variable,
+            "the key of exemptions is not in the environment",
+            f"set it: export {variable}=$(openssl rand -hex 32)",
+        )
+    return sign(entry, key)
+
+
+def simulate_traffic(
+    plan: TrafficPlan,
+    out: Path,
+    *,
+    form: Form = "jsonl.zst",
+    progress: Callable[[int, float], None] | None = None,
+) -> TrafficCounts:
+    """Simulate traffic and write its log, truth and manifest to the directory ``out``.
+
+    Raises:
+        RunError: ``out`` is there already, or cannot be written.
+        ModelError: packaged questions that the plan names were not pulled.
+    """
+    need_guard()
+    from overproof.proving.traffic.write import write_traffic
+
+    return write_traffic(plan, out, form=form, progress=progress)
+
+
+def _settings(config: Path | None) -> GuardConfig:
+    need_guard()
+    from overproof.config.guard_file import load_guard_config
+
+    return load_guard_config(config)
+
+
+def need_guard() -> None:
+    """Say what is missing before anything is imported that needs it.
+
+    Raises:
+        MissingExtraError: the extra ``guard`` is not installed.
+    """
+    for module in ("msgspec", "igraph"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "guard")
+
+
+def _judge(settings: GuardConfig, calibration: Path | None) -> Judge:
+    from overproof.guard.instruments import SHIPPED, Instruments
+    from overproof.guard.judging import Judge
+
+    return Judge(settings, Instruments(SHIPPED if calibration is None else calibration))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(str(path), f"is no JSON: {error}", "write it again") from error
+    if not isinstance(found, dict):
+        raise DataError(str(path), "is no JSON object", "write it again")
+    return found
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    for line in path.read_bytes().splitlines():
+        yield _converted(path, line, json.loads)
+
+
+def _converted(path: Path, value: S, convert: Callable[[S], T]) -> T:
+    try:
+        return convert(value)
+    except ValueError as error:
+        raise DataError(str(path), f"holds no community: {error}", "replay again") from error
+
+
+def _names(path: Path) -> set[str]:
+    """One account a line; blank lines and lines that begin with # do not count."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(str(path), "there is no such file", "list one account a line") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(str(path), f"cannot be read: {error}", "list one account a line") from error
+    names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+    if not names:
+        raise ConfigError(str(path), "names no account", "list one trusted account a line")
+    return names

@@ -1,0 +1,1 @@
+"""Finding distillation in traffic: fingerprints, signals, evidence, decisions."""

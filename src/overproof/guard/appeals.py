@@ -1,0 +1,144 @@
+"""Appeals: what a customer may do about a verdict, and what may be learnt from it.
+
+An upheld appeal lifts the verdict and spares the account for a while, and the record stays. It
+never enters calibration as such: who appeals chooses himself, and an attacker who is believed once
+would teach guard to overlook him. A keyed draw, made before anybody appeals and known to nobody
+outside, puts a share of all accounts into the audit; an upheld appeal of one in the audit stands
+for ``1 / share`` honest ones (Horvitz and Thompson, JASA 47, 1952), any other for none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from overproof.errors import ConfigError
+from overproof.records.traffic import Action
+
+__all__ = ["Appeal", "AppealOutcome", "Appeals"]
+
+DAY_S = 86400.0
+
+
+class AppealOutcome(StrEnum):
+    """What came of an appeal."""
+
+    UPHELD = "upheld"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Appeal:
+    """One appeal that was decided.
+
+    Attributes:
+        account: who appealed.
+        at: when it was decided, event time.
+        outcome: whether the verdict was lifted.
+        action: what the account stood under.
+        decided_by: the person who answers for it.
+        reason: in words.
+        audited: whether the account was in the random audit, drawn beforehand.
+    """
+
+    account: str
+    at: float
+    outcome: AppealOutcome
+    action: Action
+    decided_by: str
+    reason: str
+    audited: bool
+
+
+class Appeals:
+    """The record of appeals.
+
+    Args:
+        key: secret bytes of the audit's draw, at least 16.
+        audit_share: which share of all accounts the draw picks, in (0, 1].
+        spare_days: how long an upheld appeal keeps an account from ``soften`` and above.
+
+    Raises:
+        ConfigError: a key too short, a share that is none.
+    """
+
+    def __init__(self, key: bytes, audit_share: float = 0.1, spare_days: float = 30.0) -> None:
+        if len(key) < 16:
+            raise ConfigError("the key of audits", "is too short", "use at least 16 random bytes")
+        if not 0 < audit_share <= 1:
+            raise ConfigError("the audit's share", f"is {audit_share}", "name one in (0, 1]")
+        self._key = key
+        self.audit_share = audit_share
+        self.spare_days = spare_days
+        self._records: list[Appeal] = []
+        self._spared: dict[str, float] = {}
+
+    @property
+    def records(self) -> tuple[Appeal, ...]:
+        """Every appeal decided, in order."""
+        return tuple(self._records)
+
+    def audited(self, account: str) -> bool:
+        """Is the account in the random audit? The same answer before and after any verdict."""
+        digest = hmac.new(self._key, b"audit:" + account.encode(), hashlib.sha256).digest()
+        return int.from_bytes(digest[:7]) / 2**56 < self.audit_share
+
+    def decide(
+        self,
+        account: str,
+        at: float,
+        *,
+        outcome: AppealOutcome,
+        action: Action,
+        decided_by: str,
+        reason: str,
+    ) -> Appeal:
+        """Record a decision; an upheld one spares the account. `Ladder.lift` ends the verdict."""
+        appeal = Appeal(account, at, outcome, action, decided_by, reason, self.audited(account))
+        self._records.append(appeal)
+        if outcome is AppealOutcome.UPHELD:
+            until = at + self.spare_days * DAY_S
+            self._spared[account] = max(until, self._spared.get(account, until))
+        return appeal
+
+    def spares(self, account: str, now: float) -> str | None:
+        """Why the account is spared at ``now``, in words; None where no appeal spares it."""
+        until = self._spared.get(account)
+        if until is None or now >= until:
+            return None
+        last = next(
+            one for one in reversed(self._records)
+            if one.account == account and one.outcome is AppealOutcome.UPHELD
+        )  # fmt: skip
+        return f"appeal upheld by {last.decided_by}: {last.reason}"
+
+    def calibration_weights(self) -> dict[str, float]:
+        """How many honest accounts each upheld and audited one stands for; nobody else is in."""
+        return {
+            one.account: 1.0 / self.audit_share
+            for one in self._records
+            if one.outcome is AppealOutcome.UPHELD and one.audited
+        }
+
+    def state(self) -> Any:
+        """Plain values for a snapshot; the key is not among them."""
+        return {
+            "records": [
+                asdict(one) | {"outcome": str(one.outcome), "action": str(one.action)}
+                for one in self._records
+            ],
+            "spared": [[account, until] for account, until in self._spared.items()],
+        }
+
+    def restore(self, state: Any) -> None:
+        """Take a snapshot's values."""
+        self._records = [
+            Appeal(
+                **one | {"outcome": AppealOutcome(one["outcome"]), "action": Action(one["action"])}
+            )
+            for one in state["records"]
+        ]
+        self._spared = {account: float(until) for account, until in state["spared"]}

@@ -1,0 +1,340 @@
+"""Guard: one event in, the account's current decision out; the same code inline and in a replay.
+
+Everything follows from the events and their times. An account is looked at when it comes of a
+preset age, and communities are looked for at preset times of day, so that a replay of a log takes
+the decisions that the gateway took. Two things would stop a request for too long and are moved off
+its path without changing what they come to. Looks that come due together are spread over the
+events that follow, at most ``MOST_LOOKS`` an event, but never past the account's own next one. The
+community pass is run by whoever drives this, between two events, when `Guard.due` says so; until
+it has been, later events are held back and learnt from afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from overproof.guard.accounts import Accounts, AccountState
+from overproof.guard.communities import find_communities
+from overproof.guard.identities import CommunityIds
+from overproof.guard.parts import Community, Decision
+from overproof.guard.schedule import LookSchedule
+from overproof.guard.shared import SharedEvidence
+from overproof.guard.signals.accounts import account_vector
+from overproof.guard.signals.communities import community_vector
+from overproof.records.traffic import Event, Sketch, TrafficVerdict
+
+if TYPE_CHECKING:
+    from overproof.config.guard import GuardConfig
+    from overproof.guard.judging import Judge
+    from overproof.guard.parts import Sketcher
+    from overproof.guard.recording import LookRecorder
+
+__all__ = ["Guard"]
+
+HOUR_S = 3600.0
+MOST_LOOKS = 4
+MOST_HELD = 100_000
+MOST_CAUGHT_UP = 8
+LOGGED = 10
+
+_log = logging.getLogger(__name__)
+_UNDECIDED = Decision()
+
+
+class Guard:
+    """The detector.
+
+    Args:
+        config: when to look, and how sure to be.
+        sketcher: makes fingerprints of events that come with their text; without one their text
+            is passed over, and counted.
+        judge: scores, calibration, evidence and the ladder; without one guard only watches (to
+            record what a judge is made from) and decides nothing.
+        recorder: told of every look.
+
+    Attributes:
+        accounts: what is remembered of each account.
+        shared: what accounts have in common.
+        counts: what was done, by name.
+    """
+
+    def __init__(
+        self,
+        config: GuardConfig,
+        *,
+        sketcher: Sketcher | None = None,
+        judge: Judge | None = None,
+        recorder: LookRecorder | None = None,
+    ) -> None:
+        self.config = config
+        self.sketcher = sketcher
+        self.judge = judge
+        self.recorder = recorder
+        self.accounts = Accounts(config.forget_days, config.most_accounts, self._forgotten)
+        self.shared = SharedEvidence(config.communities)
+        self.counts: Counter[str] = Counter()
+        self._ids = CommunityIds()
+        self._looks = LookSchedule(config.looks.ages_h)
+        self._every = config.communities.every_h * HOUR_S
+        self._next_pass = float("inf")  # until the first event
+        self._fresh = False  # has anything come since the last pass?
+        self._now = float("-inf")
+        self._gone: list[int] = []
+        self._held: deque[Event] = deque()
+        self._verdicts: list[TrafficVerdict] = []
+        self._found: list[dict[str, Any]] = []
+
+    # ------------------------------------------------------------ one event
+
+    def observe(self, event: Event, *, strict: bool = True) -> Decision:
+        """Learn from one event; events come in order of their time.
+
+        Args:
+            event: with its text, or with a sketch of it.
+            strict: raise what goes wrong inside. A gateway says False: then a fault of guard's is
+                counted and logged, and the request is answered as if nothing were known.
+
+        Returns:
+            The rung that the account stands on now.
+        """
+        if strict:
+            return self._observe(event)
+        try:
+            return self._observe(event)
+        except Exception:  # noqa: BLE001 - observation never breaks the observed
+            self.counts["faults"] += 1
+            if self.counts["faults"] <= LOGGED:
+                _log.exception("guard could not take in a request of %r", event.account[:80])
+            return _UNDECIDED
+
+    def _observe(self, event: Event) -> Decision:
+        if self._held:
+            self._catch_up()
+        if self._held or event.ts >= self._next_pass:
+            self._hold(event)
+            return self._decision(event)
+        return self._take(event)
+
+    def _take(self, event: Event) -> Decision:
+        counts, ts = self.counts, event.ts
+        sketch = event.text_sketch
+        if sketch is None and event.messages is not None:
+            sketch = self._sketch(event)
+        if sketch is not None and not (sketch.prompt or sketch.turn or sketch.system):
+            sketch = None  # of no text at all: what it says of tools is not a text's
+        if ts > self._now:
+            if self._now == float("-inf"):
+                self._set_pass(ts)
+            self._now = ts
+        account = self.accounts.get(event)
+        index = account.index
+        if not account.requests:
+            self._looks.start(index, account.first_seen)
+            counts["accounts"] += 1
+        elif self._looks.waits(index, ts):
+            for look, at in self._looks.own(index, ts):
+                self._look(account, look, at)
+        if self._looks.next_due <= ts:
+            self._look_around(ts, MOST_LOOKS)
+        account.add(event, sketch)
+        self.shared.add(account, event, sketch)
+        counts["events"] += 1
+        self._fresh = True
+        return _UNDECIDED if self.judge is None else self.judge.decision(account, ts)
+
+    def _sketch(self, event: Event) -> Sketch | None:
+        if self.sketcher is None:
+            self.counts["texts passed over"] += 1
+            return None
+        self.counts["sketched here"] += 1
+        return self.sketcher.sketch(event)
+
+    def _decision(self, event: Event) -> Decision:
+        account = self.accounts.find(event.account)
+        if self.judge is None or account is None:
+            return _UNDECIDED
+        return self.judge.decision(account, event.ts)
+
+    def _hold(self, event: Event) -> None:
+        """Keep an event until the pass that is due was run; without its text, which is heavy."""
+        if len(self._held) >= MOST_HELD:  # nobody runs the passes: go on without this one
+            self.counts["passes missed"] += 1
+            self._set_pass(self._held[-1].ts)
+            self._catch_up()
+        if event.text_sketch is None and event.messages is not None:
+            event = msgspec.structs.replace(event, text_sketch=self._sketch(event), messages=None)
+        self._held.append(event)
+        self.counts["held"] += 1
+
+    def _catch_up(self, most: int = MOST_CAUGHT_UP) -> None:
+        held = self._held
+        while held and most and held[0].ts < self._next_pass:
+            self._take(held.popleft())
+            most -= 1
+
+    # ------------------------------------------------------------ looks and passes
+
+    def due(self, now: float) -> bool:
+        """Is a community pass due by ``now``, in event time? Then run it before the next event."""
+        return now >= self._next_pass
+
+    def run_pass(self) -> None:
+        """Look for communities, as of the time that the pass was due.
+
+        Seconds of work, not for the path of a request. It may run in a thread of its own while
+        ``observe`` is called: events that come meanwhile are held.
+        """
+        at = self._next_pass
+        if at == float("inf"):
+            return
+        if self._fresh:  # else it would find what the last one found
+            self._look_around(at, None)
+            self._forget()
+            self._pass(at)
+            self._fresh = False
+            self.counts["passes"] += 1
+        self._set_pass(at)
+
+    def _pass(self, at: float) -> None:
+        found = find_communities(self.shared, self.accounts, at, self.config.communities)
+        names = self._ids.match(found)
+        vectors = [community_vector(community) for community in found]
+        self.counts["communities"] += len(found)
+        if self.recorder is not None:
+            for name, community, vector in zip(names, found, vectors, strict=True):
+                members = [member.account for member in community.members]
+                self.recorder.community(name, members, self.counts["passes"], at, vector)
+        if self.judge is None:
+            return
+        judged = self.judge.communities(names, found, vectors, at)
+        self._keep(judged.verdicts)
+        if judged.banned:
+            self.shared.ban(judged.banned, at)
+        for name, community in zip(names, found, strict=True):
+            if name in judged.reported:
+                self._found.append(_drawn(name, community))
+
+    def _set_pass(self, now: float) -> None:
+        """The next pass is at the first whole multiple of the interval after ``now``."""
+        self._next_pass = (now // self._every + 1.0) * self._every
+
+    def _look_around(self, now: float, most: int | None) -> None:
+        for index, look, at in self._looks.due(now, most):
+            account = self.accounts.at(index)
+            if account is not None:
+                self._look(account, look, at)
+
+    def _look(self, account: AccountState, look: int, at: float) -> None:
+        if account.requests < self.config.looks.least_requests:
+            return
+        vector = account_vector(account, at)
+        self.counts["looks"] += 1
+        if self.recorder is not None:
+            plan, group = account.plan or "", account.org or account.payer or ""
+            self.recorder.account(account.account, look, at, vector, stratum=plan, group=group)
+        if self.judge is None:
+            return
+        judged = self.judge.account(account, look, at, vector)
+        if judged is None:
+            return
+        self._keep(judged.verdicts)
+        if judged.banned:
+            self.shared.ban(judged.banned, at)
+
+    def _forgotten(self, account: AccountState) -> None:
+        self._looks.forget(account.index)
+        self._gone.append(account.index)
+        self.counts["forgotten"] += 1
+
+    def _forget(self) -> None:
+        """Let the others know, once a pass: it goes through all that they remember."""
+        if self._gone:
+            self.shared.forget(self._gone)
+            if self.judge is not None:
+                self.judge.forget(self._gone)
+            self._gone = []
+
+    # ------------------------------------------------------------ what came of it
+
+    def _keep(self, verdicts: list[TrafficVerdict]) -> None:
+        for verdict in verdicts:
+            self._verdicts.append(verdict)
+            self.counts[f"verdicts: {verdict.action}"] += 1
+
+    def verdicts(self) -> list[TrafficVerdict]:
+        """Those taken since the last call, in order of event time, and no others will precede."""
+        if not self._verdicts:
+            return []
+        settled = self._looks.earliest
+        self._verdicts.sort(key=_when)  # stable: within one time, as they were taken
+        ready = [verdict for verdict in self._verdicts if verdict.decided_at <= settled]
+        self._verdicts = self._verdicts[len(ready) :]
+        return ready
+
+    def communities(self) -> Iterator[dict[str, Any]]:
+        """Communities with a verdict since the last call, to be drawn: plain values."""
+        found, self._found = self._found, []
+        return iter(found)
+
+    def finish(self) -> None:
+        """The end of a log: take the looks that had come due, hold nothing back."""
+        while self._held:
+            if self._held[0].ts >= self._next_pass:
+                self.run_pass()
+            self._catch_up(len(self._held))
+        self._look_around(self._now, None)
+
+    # ------------------------------------------------------------ snapshots
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered, as plain values."""
+        return {
+            "accounts": self.accounts.state(),
+            "shared": self.shared.state(),
+            "ids": self._ids.state(),
+            "looks": self._looks.state(),
+            "judge": None if self.judge is None else self.judge.state(),
+            "held": [msgspec.to_builtins(event) for event in self._held],
+            "verdicts": [msgspec.to_builtins(verdict) for verdict in self._verdicts],
+            "found": list(self._found),
+            "gone": list(self._gone),
+            "counts": dict(self.counts),
+            "times": [self._next_pass, self._now, self._fresh],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take a snapshot's values, of a guard with the same configuration and judge."""
+        self.accounts.restore(state["accounts"])
+        self.shared.restore(state["shared"])
+        self._ids.restore(state["ids"])
+        self._looks.restore(state["looks"])
+        if self.judge is not None:
+            self.judge.restore(state["judge"])
+        self._held = deque(msgspec.convert(event, Event) for event in state["held"])
+        self._verdicts = [msgspec.convert(one, TrafficVerdict) for one in state["verdicts"]]
+        self._found = list(state["found"])
+        self._gone = list(state["gone"])
+        self.counts = Counter(state["counts"])
+        self._next_pass, self._now, self._fresh = state["times"]
+
+
+def _when(verdict: TrafficVerdict) -> float:
+    return verdict.decided_at
+
+
+def _drawn(name: str, community: Community) -> dict[str, Any]:
+    accounts = {member.index: member.account for member in community.members}
+    return {
+        "id": name,
+        "at": community.now,
+        "members": list(accounts.values()),
+        "edges": [
+            [accounts[edge.a], accounts[edge.b], edge.kind, round(edge.weight, 3)]
+            for edge in community.edges
+        ],
+    }

@@ -1,0 +1,191 @@
+"""Declared and permitted uses, signed by whoever permitted them.
+
+An evaluation suite, or synthetic data under contract, looks like distillation because it is much
+like it. What sets it apart is a permission; a permission must be signed, must end, and covers the
+use that was declared and no other. An entry that is malformed, expired or wrongly signed exempts
+nobody and is reported, never silently passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import Any
+
+from pydantic import ValidationError
+
+from overproof.config.guard import Exemption
+from overproof.errors import ConfigError
+from overproof.records.hashing import canonical_json
+
+__all__ = ["Exemptions", "Refused", "sign"]
+
+UNSIGNED = "0" * 64
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An entry that exempts nobody.
+
+    Attributes:
+        place: which entry, from 1.
+        who: the org or account that it names, as far as it can be read.
+        reason: why.
+    """
+
+    place: int
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    exemption: Exemption
+    until: float
+
+
+def sign(entry: Exemption | Mapping[str, Any], key: bytes) -> Exemption:
+    """The entry with its signature: HMAC-SHA256 (RFC 2104) over its other fields.
+
+    They are written as canonical JSON, ``org`` and ``account`` both, one of them null.
+
+    Args:
+        entry: its own ``signature``, if any, is not looked at.
+        key: the provider's key of exemptions, at least 16 bytes.
+
+    Raises:
+        ConfigError: a malformed entry, a date that cannot be read, or a key too short.
+    """
+    raw = entry.model_dump() if isinstance(entry, Exemption) else dict(entry)
+    try:
+        given = Exemption.model_validate(raw | {"signature": UNSIGNED})
+        _until(given.until)
+    except ValidationError as error:
+        raise ConfigError("the exemption", _reason(error), "write it as docs/guard.md says") from (
+            None
+        )
+    except ValueError as error:
+        raise ConfigError("the exemption", str(error), "write a date such as 2027-01-31") from None
+    _check(key)
+    return given.model_copy(update={"signature": _signature(given, key)})
+
+
+class Exemptions:
+    """The entries that hold.
+
+    Args:
+        entries: as the config read them, or as plain mappings.
+        key: the provider's key of exemptions; without one no entry can be verified.
+
+    Attributes:
+        refused: entries that exempt nobody, with the reason; those that have merely expired are
+            in ``expired(now)``, as that depends on event time.
+
+    Raises:
+        ConfigError: a key too short to mean anything.
+    """
+
+    def __init__(
+        self, entries: Sequence[Exemption | Mapping[str, Any]] = (), key: bytes | None = None
+    ) -> None:
+        if key is not None:
+            _check(key)
+        self.refused: list[Refused] = []
+        self._orgs: dict[str, list[_Entry]] = {}
+        self._accounts: dict[str, list[_Entry]] = {}
+        self._places: list[tuple[int, _Entry]] = []
+        for place, raw in enumerate(entries, 1):
+            self._take(place, raw, key)
+
+    def _take(self, place: int, raw: Exemption | Mapping[str, Any], key: bytes | None) -> None:
+        who = "?"
+        try:
+            if isinstance(raw, Mapping):
+                who = str(raw.get("org") or raw.get("account") or "?")[:200]
+            entry = raw if isinstance(raw, Exemption) else Exemption.model_validate(raw)
+            who = str(entry.org or entry.account)
+            until = _until(entry.until)
+        except ValidationError as error:
+            self.refused.append(Refused(place, who, f"is malformed: {_reason(error)}"))
+            return
+        except ValueError as error:
+            self.refused.append(Refused(place, who, str(error)))
+            return
+        if key is None:
+            self.refused.append(Refused(place, who, "cannot be verified: no key of exemptions"))
+            return
+        # Compared as bytes: compare_digest refuses strings that are not ASCII.
+        if not hmac.compare_digest(_signature(entry, key).encode(), entry.signature.encode()):
+            self.refused.append(Refused(place, who, "has a signature that does not verify"))
+            return
+        held = _Entry(entry, until)
+        self._places.append((place, held))
+        if entry.org is not None:
+            self._orgs.setdefault(entry.org, []).append(held)
+        else:
+            self._accounts.setdefault(str(entry.account), []).append(held)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def spares(
+        self, account: str, org: str | None, declared_use: str | None, now: float
+    ) -> str | None:
+        """Why this account is spared at ``now``, in words; None where nothing spares it.
+
+        A customer that declared another use than the one permitted is not spared by it.
+        """
+        found: Iterable[_Entry] = self._accounts.get(account, ())
+        if org is not None:
+            found = [*found, *self._orgs.get(org, ())]
+        for held in found:
+            entry = held.exemption
+            if now < held.until and declared_use in {None, entry.use}:
+                return f"{entry.use}, permitted by {entry.signed_by} until {entry.until}"
+        return None
+
+    def expired(self, now: float) -> list[Refused]:
+        """Entries that were rightly signed and have ended by ``now``."""
+        return [
+            Refused(
+                place,
+                str(held.exemption.org or held.exemption.account),
+                f"ended on {held.exemption.until}",
+            )
+            for place, held in self._places
+            if now >= held.until
+        ]
+
+
+def _signature(entry: Exemption, key: bytes) -> str:
+    said = canonical_json(entry.model_dump(exclude={"signature"}))
+    return hmac.new(key, said, hashlib.sha256).hexdigest()
+
+
+def _until(text: str) -> float:
+    """Seconds since the epoch; a date without a time lasts to the end of its day in UTC."""
+    try:
+        when = datetime.fromisoformat(text)
+        if "T" not in text and " " not in text:
+            when = datetime.combine(when.date(), time.max)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(f"has {text[:40]!r} for a date") from None
+
+
+def _check(key: bytes) -> None:
+    if len(key) < 16:
+        raise ConfigError(
+            "the key of exemptions",
+            f"has {len(key)} bytes, few enough to be guessed",
+            "make one with: openssl rand -hex 32",
+        )
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -1,0 +1,1 @@
+"""Signals: pure functions of what an account, or a community of accounts, has done."""

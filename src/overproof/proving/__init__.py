@@ -1,0 +1,1 @@
+"""The proving ground: simulated attack and honest traffic that measures the defences."""

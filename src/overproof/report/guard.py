@@ -1,0 +1,337 @@
+"""What guard found, as one self-contained HTML page: verdicts in, page out.
+
+Names of accounts come from outside and may be hostile: they are escaped, cut, and rid of characters
+that would turn the writing round. Of prompts nothing is shown, because nothing of them is in a
+verdict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from markupsafe import Markup
+
+from overproof import __version__
+from overproof.records.traffic import Action, Evidence, TrafficVerdict
+from overproof.report import facts
+from overproof.report.guard_charts import Line, Step, ladder_chart, timeline_chart
+from overproof.report.guard_graph import DrawnCommunity, Graph, draw_graph
+from overproof.report.html import environment
+from overproof.report.svg import markup
+
+__all__ = ["Case", "Findings", "render_guard_html"]
+
+WIDE, NARROW = 780.0, 335.0
+MOST_GRAPHS, MOST_LINES, MOST_ROWS, MOST_MEMBERS = 12, 24, 200, 400
+LONGEST = 80
+ODD = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+EXEMPTION = "exemption"
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """A name as it can be shown: no control characters, nothing turned round, not too long."""
+    shown = ODD.sub("\ufffd", text[: longest + 1])
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def when(at: float | None) -> str:
+    """A time in seconds since the epoch as ``3 May 2026, 14:05 UTC``."""
+    if at is None:
+        return "no date"
+    try:
+        time = datetime.fromtimestamp(at, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{at:.0f} s after the epoch"
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"
+
+
+def tail(value: float | None) -> str:
+    """A p-value; small ones keep their size, because the floor matters."""
+    if value is None:
+        return "none"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject with its verdicts in order of event time; there is at least one."""
+
+    name: str
+    verdicts: tuple[TrafficVerdict, ...]
+
+    @property
+    def kind(self) -> str:
+        """``account``, ``community`` or ``org``."""
+        return self.verdicts[0].subject.kind
+
+    @property
+    def last(self) -> TrafficVerdict:
+        """The latest verdict."""
+        return self.verdicts[-1]
+
+    @cached_property
+    def highest(self) -> Action:
+        """The highest rung it ever came to."""
+        return max((verdict.action for verdict in self.verdicts), key=lambda action: action.rung)
+
+    @property
+    def caught_at(self) -> float | None:
+        """When it first came to ``soften`` or above."""
+        acted = (v.decided_at for v in self.verdicts if v.action.rung >= Action.SOFTEN.rung)
+        return next(acted, None)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens served to its members before it was caught."""
+        return next(
+            (v.tokens_before for v in self.verdicts if v.action.rung >= Action.SOFTEN.rung), None
+        )
+
+    @cached_property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The latest of each signal, the strongest first."""
+        latest = {one.signal: one for verdict in self.verdicts for one in verdict.evidence}
+        return tuple(
+            sorted(
+                latest.values(),
+                key=lambda one: (
+                    one.p_value if one.p_value is not None else 1.0,
+                    -(one.e_value or 0.0),
+                    one.signal,
+                ),
+            )
+        )
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The families of signals that speak against it."""
+        return tuple(sorted({one.family for one in self.evidence} - {EXEMPTION}))
+
+    @property
+    def exempt(self) -> Evidence | None:
+        """Why its latest verdict was not acted on, where an exemption says so."""
+        return next((one for one in self.last.evidence if one.family == EXEMPTION), None)
+
+
+class Findings:
+    """A replay's verdicts, arranged for the page.
+
+    Args:
+        verdicts: in any order.
+        communities: as drawn beside the verdicts; the latest drawing of each counts.
+    """
+
+    def __init__(
+        self, verdicts: Sequence[TrafficVerdict], communities: Sequence[DrawnCommunity] = ()
+    ) -> None:
+        of: dict[tuple[str, str], list[TrafficVerdict]] = defaultdict(list)
+        for verdict in sorted(verdicts, key=lambda one: one.decided_at):
+            of[verdict.subject.kind, verdict.subject.id].append(verdict)
+        cases = [Case(plain(name), tuple(made)) for (_, name), made in of.items()]
+        self.verdicts = len(verdicts)
+        self.cases = sorted(
+            cases,
+            key=lambda case: (-case.highest.rung, case.kind != "community", case.last.decided_at),
+        )
+        drawings = sorted(communities, key=lambda drawn: drawn.at)
+        self._drawn = {drawing.id: drawing for drawing in drawings}
+        self.acted_accounts = {
+            member
+            for case in self.cases
+            if case.caught_at is not None
+            for member in case.last.subject.members
+        }
+
+    @cached_property
+    def acted(self) -> list[Case]:
+        """Those that came to ``soften`` or above."""
+        return [case for case in self.cases if case.caught_at is not None]
+
+    @cached_property
+    def communities(self) -> list[Case]:
+        """Communities and organisations, the gravest first."""
+        return [case for case in self.cases if case.kind != "account"]
+
+    @cached_property
+    def accounts(self) -> list[Case]:
+        """Accounts with verdicts of their own, the gravest first."""
+        return [case for case in self.cases if case.kind == "account"]
+
+    @cached_property
+    def exempt(self) -> list[Case]:
+        """Spared, because a signed entry permits what they do."""
+        return [case for case in self.cases if case.exempt is not None]
+
+    @cached_property
+    def one_family(self) -> list[Case]:
+        """Only watched, and only one family of signals speaks against them."""
+        return [
+            case
+            for case in self.cases
+            if case.highest is Action.WATCH and case.exempt is None and len(case.families) < 2
+        ]
+
+    @cached_property
+    def lapsed(self) -> list[Case]:
+        """Whose last rung ran out before the last decision of all."""
+        end = max((case.last.decided_at for case in self.cases), default=0.0)
+        return [
+            case
+            for case in self.acted
+            if case.last.expires_at is not None and case.last.expires_at <= end
+        ]
+
+    @cached_property
+    def rungs(self) -> Counter[Action]:
+        """Subjects by their highest rung."""
+        return Counter(case.highest for case in self.cases)
+
+    @cached_property
+    def families(self) -> list[tuple[str, int, list[tuple[str, int]]]]:
+        """Families with how many acted-on subjects they speak against, and by which signals."""
+        subjects: Counter[str] = Counter()
+        signals: dict[str, Counter[str]] = defaultdict(Counter)
+        for case in self.acted:
+            subjects.update(case.families)
+            for one in case.evidence:
+                signals[one.family][one.signal] += 1
+        return [(name, n, signals[name].most_common(8)) for name, n in subjects.most_common()]
+
+    @cached_property
+    def grounds(self) -> list[tuple[str, int, int, int, float]]:
+        """What error rates rest on: assumption, verdicts, smallest and largest n, the floor."""
+        of: dict[str, list[TrafficVerdict]] = defaultdict(list)
+        for case in self.cases:
+            for verdict in case.verdicts:
+                of[verdict.assumption].append(verdict)
+        rows = []
+        for assumption, verdicts in of.items():
+            sizes = [verdict.n_calibration for verdict in verdicts]
+            floor = 1 / (max(sizes) + 1)
+            rows.append((assumption, len(verdicts), min(sizes), max(sizes), floor))
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+    def graph(self, case: Case) -> Graph | None:
+        """The community as a picture, where a drawing of it came along."""
+        drawn = self._drawn.get(case.last.subject.id)
+        if drawn is None:
+            return None
+        key = f"graph-{self.communities.index(case) + 1}"
+        own = {one.last.subject.id for one in self.accounts if one.caught_at is not None}
+        named = DrawnCommunity(
+            plain(drawn.id),
+            drawn.at,
+            drawn.members,
+            tuple((a, b, plain(kind, 24), weight) for a, b, kind, weight in drawn.edges),
+        )
+        return draw_graph(named, key, own, shown=plain)
+
+    def ladder(self) -> Markup:
+        """Subjects by their highest rung."""
+        return _both("ladder", lambda key, width: ladder_chart(self.rungs, key, width))
+
+    def timeline(self) -> Markup | None:
+        """When the gravest came to which rung."""
+        lines = [
+            Line(
+                case.name,
+                tuple(Step(v.decided_at, v.expires_at, v.action) for v in case.verdicts),
+            )
+            for case in self.cases[:MOST_LINES]
+        ]
+        if not lines:
+            return None
+        return _both("timeline", lambda key, width: timeline_chart(lines, key, width))
+
+
+def _both(key: str, draw: Callable[[str, float], str]) -> Markup:
+    """One chart at two sizes; the page shows the one that fits."""
+    wide, narrow = draw(f"{key}-wide", WIDE), draw(f"{key}-narrow", NARROW)
+    return markup(f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>')
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _plain(value: Any) -> Any:
+    """Records from outside with every text in them made showable."""
+    if isinstance(value, str):
+        return plain(value, 400)
+    if isinstance(value, Mapping):
+        return {plain(str(key)): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _headline(findings: Findings) -> str:
+    if not findings.cases:
+        return "Nothing found"
+    if not findings.acted:
+        return "Watched, nothing done"
+    groups = sum(case.kind != "account" for case in findings.acted)
+    alone = len(findings.acted) - groups
+    said = []
+    if groups:
+        said.append(_counted(groups, "group", "groups"))
+    if alone:
+        said.append(_counted(alone, "account", "accounts"))
+    return " and ".join(said)
+
+
+def render_guard_html(
+    verdicts: Sequence[TrafficVerdict],
+    *,
+    communities: Sequence[DrawnCommunity] = (),
+    scores: Mapping[str, Any] | None = None,
+    replay: Mapping[str, Any] | None = None,
+    spared: Sequence[Mapping[str, Any]] = (),
+    name: str = "traffic",
+    made_at: str = "",
+) -> str:
+    """The findings as an HTML page.
+
+    Args:
+        verdicts: of one replay.
+        communities: their drawings, from ``NAME.communities.jsonl``.
+        scores: verdicts against truth, as ``overproof guard score --json`` gives them.
+        replay: counts of the replay: lines, events, bad lines.
+        spared: further rows of who was exempt: any keys, the same in each.
+        name: of the log.
+        made_at: ISO 8601; left out if empty, so that equal findings are equal pages.
+
+    Returns:
+        One document with inline CSS and SVG. Every text from outside is escaped.
+    """
+    findings = Findings(verdicts, communities)
+    made = environment()
+    return made.get_template("guard_report.html.j2").render(
+        findings=findings,
+        headline=_headline(findings),
+        graphs=[(case, findings.graph(case)) for case in findings.communities[:MOST_GRAPHS]],
+        scores=facts.groups(_plain(scores)) if scores else [],
+        replay=facts.groups(_plain(replay)) if replay else [],
+        spared=facts.table([_plain(row) for row in spared]),
+        name=plain(name),
+        made_at=made_at,
+        version=__version__,
+        plain=plain,
+        when=when,
+        tail=tail,
+        limits={
+            "graphs": MOST_GRAPHS,
+            "lines": MOST_LINES,
+            "rows": MOST_ROWS,
+            "members": MOST_MEMBERS,
+        },
+        rungs=[action for action in Action if action is not Action.LOG],
+    )
