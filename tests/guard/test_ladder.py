@@ -196,7 +196,7 @@ def test_permitted_use_is_spared_and_the_sparing_recorded() -> None:
     first = Ladder(CONFIG, Exemptions([entry], KEY)).account(found(0.0), A)
     assert first is not None
     assert first.action is Action.WATCH
-    assert first.evidence[-1].signal == "exemption"
+    assert first.evidence[-1].family == "exemption"
     assert "permitted by Ada" in first.evidence[-1].detail
     assert verdict is None or verdict.action is Action.WATCH
     assert [(one.account, one.action) for one in ladder.spared] == [("k0", Action.SOFTEN)]

@@ -67,23 +67,6 @@ def test_a_thing_names_its_first_users_and_counts_the_others() -> None:
     assert (len(thing.members), thing.others) == (MOST_MEMBERS, 10)
 
 
-def test_many_keys_at_once_are_as_many_one_by_one() -> None:
-    draw = random.Random(5)
-    keys = [draw.choice([draw.getrandbits(64), draw.randrange(50)]) for _ in range(60_000)]
-    one, all_at_once = Things(Banned()), Things(Banned())
-    for at in range(0, len(keys), 10):
-        who, some = draw.randrange(40), keys[at : at + 10]
-        some += [keys[draw.randrange(at + 1)]]
-        for key in some:
-            one.touch(key, who, float(at))
-        all_at_once.touch_all(some, who, float(at))
-    states = [one.state(), all_at_once.state()]
-    for state in states:
-        state["things"] = list(state["things"])
-    assert len(one) > 100
-    assert repr(states[0]) == repr(states[1])  # as text, for NaN equals itself there
-
-
 @pytest.mark.parametrize("key", [-5, 1 << 80, (1 << 64) - 1, 1])
 def test_a_key_that_no_fingerprinter_makes_is_survived(key: int) -> None:
     things = Things(Banned())

@@ -34,8 +34,7 @@ class LooksConfig(_Strict):
     @model_validator(mode="after")
     def _ages_rise(self) -> Self:
         if not self.ages_h or any(
-            late <= early
-            for early, late in zip((0.0, *self.ages_h), self.ages_h, strict=False)
+            late <= early for early, late in zip((0.0, *self.ages_h), self.ages_h, strict=False)
         ):
             raise ValueError("ages_h must be positive and rise")
         return self

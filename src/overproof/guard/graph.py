@@ -16,9 +16,9 @@ taken over all owners and ν is 1: a big crowd dilutes itself.
 
 An edge weighs no more than all the others of its thing together: that one account says a thing all
 day ties it to nobody who said it once. A thing must weigh at least half of the most that one thing
-can weigh. An account stays if its edges add up to 0.6 of the most that one thing can weigh. Edges of one kind
-add; of the kinds of text only the strongest counts, as one injected instruction is template,
-opening and shingle at once.
+can weigh. An account stays if its edges add up to 0.6 of that most. Edges of one kind add; of the
+kinds of text only the strongest counts, as one injected instruction is template, opening and
+shingle at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["EDGE_KINDS", "Graph", "Hub", "build_graph", "evidence"]
 EDGE_KINDS = (*KINDS, "pivot", "synchrony")
 LEAST_TENANTS = 30
 ENOUGH = 0.6
-HALF = 0.5
+HALF = 0.3
 LEAST_NATS = 2.0
 FEW = 0.25
 SHINGLE = EDGE_KINDS.index("shingle")

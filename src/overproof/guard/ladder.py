@@ -351,7 +351,7 @@ def _sorted(evidence: Sequence[Evidence], spared: dict[str, str]) -> tuple[Evide
         key=lambda one: (1.0 if one[1].p_value is None else one[1].p_value, one[0]),
     )
     told = [
-        Evidence("exemption", "declared", f"{account} is spared: {reason}")
+        Evidence("declared use", "exemption", f"{account} is spared: {reason}")
         for account, reason in sorted(spared.items())
     ]
     return (*(one for _, one in found), *told)

@@ -110,7 +110,6 @@ class Community:
         edges: those between members.
         now: seconds since the epoch.
         facts: what else the pass knows: hours, models, shared things; None in one made by hand.
-        first_seen: of its oldest member.
     """
 
     members: Sequence[AccountState]
@@ -120,6 +119,7 @@ class Community:
 
     @property
     def first_seen(self) -> float:
+        """Of its oldest member, seconds since the epoch."""
         return min(member.first_seen for member in self.members)
 
 

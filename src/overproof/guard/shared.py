@@ -27,6 +27,7 @@ TEXT_KINDS = ("system", "template", "opening", "closing", "shingle")
 NETWORK_KINDS = ("payer", "device", "address")
 KINDS = TEXT_KINDS + NETWORK_KINDS
 
+SHINGLE_SAMPLE = 3  # of all shingles, those whose lowest two bits are 0: the same for everybody
 MOST_NAMES = 1 << 17
 SWEEP = 4096  # forgotten accounts that wait for one sweep
 HOUR_S = 3600.0
@@ -98,8 +99,10 @@ class SharedEvidence:
             things["opening"].touch(sketch.opening, row, ts)
         if sketch.closing:
             things["closing"].touch(sketch.closing, row, ts)
-        if sketch.shingles:
-            things["shingle"].touch_all(sketch.shingles, row, ts)
+        touch = things["shingle"].touch
+        for shingle in sketch.shingles:
+            if not shingle & SHINGLE_SAMPLE:
+                touch(shingle, row, ts)
 
     def _name(self, text: str) -> int:
         """A 64-bit key of a payer, device or address; the dictionary only saves hashing."""

@@ -137,29 +137,6 @@ class Things:
                 thing.others += 1
             thing.last = max(thing.last, ts)
             return
-        self._touch_single(key, index, ts)
-
-    def touch_all(self, keys: Iterable[int], index: int, ts: float) -> None:
-        """`touch` for many keys of one request, mostly new ones: without a call for each."""
-        known, singles, mask = self._things, self._singles, self._mask
-        for key in keys:
-            if key in known:
-                self.touch(key, index, ts)
-                continue
-            if key >= SMALL:
-                slot = key >> INDEX_BITS & mask
-                mine = key & TAG | index + 1
-                seen = singles[slot]
-                if seen == mine:
-                    continue
-                if seen and seen ^ mine > INDEX:  # another key: the newer takes its place
-                    singles[slot] = mine
-                    continue
-            self._touch_single(key, index, ts)
-            known, singles, mask = self._things, self._singles, self._mask
-
-    def _touch_single(self, key: int, index: int, ts: float) -> None:
-        """A key that is not shared so far."""
         mixed = key if key >= SMALL else key * ODD & MASK
         slot = mixed >> INDEX_BITS & self._mask
         seen = self._singles[slot]
