@@ -57,6 +57,9 @@ CALIBRATION: dict[str, Any] = {
     "contamination": None,
     "heavy_events": 700_000,
 }
+# A p-value of 1 / (n + 1) must be small enough for a handful of campaigns among some 250 honest
+# communities to be reported: bands of fewer take in their neighbours.
+LEAST_COMMUNITIES = 600
 TEST: dict[str, Any] = {
     "accounts": {"L2": (6, 10), "L3": (25, 40), "L4": (40, 60)},
     "contamination": 0.01,
@@ -203,8 +206,9 @@ def freeze(logs: list[Log], scorers: dict[str, Scorer], out: Path) -> None:
     )  # fmt: skip
     days = max(TrafficPlan.model_validate(log.manifest["plan"]).days for log in logs)
     communities = calibrate_communities(
-        [table for _, table in tables], scorers["community"], until=start, days=days
-    )
+        [table for _, table in tables], scorers["community"], until=start, days=days,
+        least=LEAST_COMMUNITIES,
+    )  # fmt: skip
     accounts.save(out / FILES[2])
     communities.save(out / FILES[3])
     for line in (*accounts.describe(settings.looks.false_positive_rate),
