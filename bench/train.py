@@ -56,7 +56,7 @@ TURNS = (
 SPEED, MEMORY, OVERHEAD = 0.97, 1.05, 10.0
 FULL = Size(vocabulary=16_384, length=128, answer=96, micro=16, steps=6, warm_up=2, prompts=16)
 QUICK = Size(vocabulary=8_192, length=64, answer=48, micro=8, steps=2, warm_up=1, prompts=8)
-PATIENCE_S = 60.0  # of a quick bench: what has not begun by then is left out
+PATIENCE_S = 30.0  # of a quick bench: what has not begun by then is left out
 
 Runs = dict[str, list[dict[str, Any]]]
 

@@ -26,6 +26,8 @@ BENCHES = (
     "stats",
     "train",
 )
+# Minutes of simulated traffic each: `make bench` runs them, `make test` does not.
+LONG = {"guard_peers", "guard_quality", "guard_speed"}
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +39,7 @@ def test_every_bench_is_checked_here_and_run_by_make() -> None:
     assert all(f" {name}" in makefile for name in BENCHES)
 
 
-@pytest.mark.parametrize("name", BENCHES)
+@pytest.mark.parametrize("name", [name for name in BENCHES if name not in LONG])
 def test_a_quick_run_prints_one_object(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--quick", "--json"],
