@@ -26,8 +26,8 @@ BENCHES = (
     "stats",
     "train",
 )
-# Minutes of simulated traffic each: `make bench` runs them, `make test` does not.
-LONG = {"guard_peers", "guard_quality", "guard_speed"}
+# A minute or more each, of training or of simulated traffic: `make bench` runs them.
+LONG = {"guard_peers", "guard_quality", "guard_speed", "train"}
 
 pytestmark = pytest.mark.slow
 
