@@ -13,7 +13,7 @@ env: $(STAMP)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,local,tasks,embedded,guard,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,local,tasks,embedded,guard,audit,dev]'
 	@touch $(STAMP)
 
 models: env

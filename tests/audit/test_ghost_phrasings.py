@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
+from overproof.audit.lattice import upper_tail
 from overproof.audit.phrasings import (
     Slot,
+    _null_parts,
     choose_phrasing,
     key_commitment,
     new_key,
     phrasings_test,
+    slots_needed,
 )
 from overproof.errors import DataError
 from overproof.records.audit import Exactness, Standing
@@ -37,7 +41,7 @@ def suspect(seed: int, followed: float, slots: int = 60, key: bytes = KEY) -> li
 def test_a_suspect_that_took_the_choices_over_is_found() -> None:
     found = phrasings_test(KEY, suspect(1, 0.8, slots=150))
     rank, tail = found.p_values
-    assert rank.exactness is Exactness.RANK
+    assert rank.exactness is Exactness.EXACT
     assert rank.value == rank.floor == 1 / 1000
     assert tail.exactness is Exactness.CONDITIONAL
     assert tail.value < 1e-5
@@ -58,6 +62,54 @@ def test_both_p_values_hold_their_level_under_the_null() -> None:
         assert np.mean(np.array(values) <= 0.1) <= 0.3
         assert 0.25 < np.mean(values) < 0.75
     assert np.abs(np.array(ranks) - np.array(tails)).max() < 0.08
+
+
+@pytest.mark.slow
+def test_the_tail_holds_over_a_million_random_choices() -> None:
+    """Given what the suspect says, random choices give p <= .1, .01, 1e-3 and 1e-4 as they may."""
+    slots = suspect(3, 0.0, slots=40)
+    rng = np.random.default_rng(1)
+    draws = 1_000_000
+    totals = np.zeros(draws, dtype=np.int64)
+    for slot in slots:
+        totals += np.array(slot.counts)[rng.integers(len(slot.counts), size=draws)]
+    values, places = np.unique(totals, return_inverse=True)
+    parts = _null_parts(slots)
+    p = np.array([upper_tail(parts, int(value)).value for value in values])[places]
+    for level in (0.1, 0.01, 1e-3, 1e-4):
+        attained = max((v for v in np.unique(p) if v <= level), default=0.0)
+        low, high = binom.ppf([1e-6, 1 - 1e-6], draws, attained)
+        assert low <= (p <= level).sum() <= high
+        assert (p <= level).sum() <= binom.ppf(1 - 1e-6, draws, level)
+
+
+@pytest.mark.parametrize(("followed", "width"), [(0.3, 2), (0.5, 3)])
+def test_the_slots_that_are_needed(followed: float, width: int) -> None:
+    n = slots_needed(followed, width, alpha=0.01, power=0.9)
+    rng = np.random.default_rng(4)
+    chance = followed + (1 - followed) / width
+    hits = rng.binomial(n, chance, size=20_000)
+    critical = binom.isf(0.01, n, 1 / width) + 1
+    assert 0.82 < (hits >= critical).mean() < 0.97
+    with pytest.raises(ValueError, match="share"):
+        slots_needed(0.0)
+
+
+def test_accounts_are_told_apart_and_words_on_power() -> None:
+    mine = suspect(1, 0.8, slots=60)
+    other = [Slot("other", slot.name, slot.counts) for slot in mine]
+    found = phrasings_test(KEY, [*mine, *other])
+    accounts = found.details["accounts"]
+    assert accounts["acct"]["holm"] < 1e-3 < accounts["other"]["holm"]
+    assert found.power is not None
+    assert found.power.detectable is not None
+    one = phrasings_test(KEY, mine[:1])
+    assert one.power is not None
+    assert one.power.detectable is None
+    assert one.effects[0].low is None
+    few = phrasings_test(KEY, mine, alpha=1e-4)
+    assert few.standing is Standing.REFUSED
+    assert "9,999 keys" in few.reasons[0]
 
 
 def test_choices_are_even_and_keyed() -> None:

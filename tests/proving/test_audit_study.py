@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from long_runs import LONG
 
+from overproof.audit.watermarks.kgw import Kgw
 from overproof.audit.watermarks.pairs import unique_pairs
 from overproof.errors import ConfigError, DataError, RunError
 from overproof.proving.audit import study
@@ -20,6 +21,7 @@ from overproof.proving.audit.cast import Arm, Source, lineup
 from overproof.proving.audit.ghost_stage import bound_coverage, null_redraws
 from overproof.proving.audit.mark_stage import null_keys
 from overproof.proving.audit.plan import Size, StudyPlan
+from overproof.proving.audit.remembered import RememberedKgw
 from overproof.proving.audit.serving import bonus_table, marking_key, scheme_of, sealed_log
 from overproof.proving.audit.tables import share
 from overproof.proving.audit.texts import STYLES
@@ -58,6 +60,19 @@ def test_the_standard_plan_has_what_the_tests_need() -> None:
             taken = sum(part.count for part in member.parts if part.source is Source.SERVED)
             assert taken == round(member.dose * plan.log)
             assert sum(part.count for part in member.parts) == plan.log
+
+
+def test_remembered_lists_score_as_the_scheme_does() -> None:
+    rng = np.random.default_rng(8)
+    scheme, kept = Kgw(48, share=0.25), RememberedKgw(48, share=0.25)
+    pairs = unique_pairs(
+        rng.integers(48, size=(9, 14)).tolist(), None, width=1, pad=None, vocabulary=48
+    )
+    pairs = replace(pairs, weights=rng.normal(size=len(pairs)))
+    keys = [scheme.draw(rng) for _ in range(70)]
+    assert np.allclose(kept.scan(pairs, keys), scheme.scan(pairs, keys))
+    plain = replace(pairs, weights=None)
+    assert np.array_equal(kept.scan(plain, keys[:3]), scheme.scan(plain, keys[:3]))
 
 
 def test_no_two_styles_share_an_opening_or_a_closing() -> None:

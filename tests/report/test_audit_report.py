@@ -35,11 +35,11 @@ from overproof.report import audit_view
 from overproof.report.audit import write_audit_report
 from overproof.report.audit_seal import (
     SealState,
-    audit_key,
     check_audit_report,
     document_text,
     sealed_document,
 )
+from overproof.report.audit_signers import HmacSigner, audit_key
 from overproof.report.audit_words import (
     BADGES,
     KINDS,
@@ -119,7 +119,7 @@ def write(
                   not_identifiable("dose equivalent", "no students"),
                   not_identifiable("output", "diluted"))  # fmt: skip
     attestation = attest(sealed_of(plan), findings, how_much=how.effects()).to_json()
-    given = {"key": KEY, "made_at": MADE, **more}
+    given = {"signer": HmacSigner(KEY), "made_at": MADE, **more}
     paths = write_audit_report(attestation, findings, out, plan=plan, **given)
     return (
         paths.html.read_text(),
@@ -250,16 +250,16 @@ def test_keys_and_what_they_show(tmp_path: Path, used: TestFinding) -> None:
     assert check_audit_report(tmp_path, b"another key of 16").state is SealState.OTHER_KEY
     assert KEY.decode() not in page
     assert "does not show a third party" in Reader(page).text
-    page, card, record = write(tmp_path, {"ghosts": used}, key=None)
+    page, card, record = write(tmp_path, {"ghosts": used}, signer=None)
     assert record["signature"] is None
     assert check_audit_report(tmp_path, KEY).state is SealState.UNSIGNED
     assert not check_audit_report(tmp_path, KEY).ok
-    assert "Not signed" in page
-    assert "Not signed" in card
+    assert "is not signed" in page
+    assert "is not signed" in card
     # A forger without the key changes the record and hashes everything again.
     record["record"]["attestation"]["verdict"] = "no evidence"
     pages = {name: (tmp_path / name).read_text() for name in record["files"]}
-    forged = sealed_document(record["record"], pages, b"the forger's own key")
+    forged = sealed_document(record["record"], pages, HmacSigner(b"the forger's own key"))
     (tmp_path / "verdict.json").write_text(document_text(forged))
     assert check_audit_report(tmp_path, KEY).state is SealState.OTHER_KEY
     assert audit_key({}) is None

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overproof.api.audit_looks import audit_power_in_stages
+from overproof.api.audit_phrasings import audit_assign, audit_phrasings, audit_power_phrasings
 from overproof.api.audit_plans import (
     Setting,
     audit_commit,
@@ -23,16 +25,22 @@ from overproof.api.audit_verdicts import audit_power, audit_verdict
 from overproof.errors import ConfigError
 
 if TYPE_CHECKING:
+    from overproof.audit.radioactivity import Plan
+    from overproof.audit.texts import TokenTexts
     from overproof.audit.watermarks.schemes import Key, Scheme
     from overproof.records.audit import TestFinding
 
 __all__ = [
+    "audit_assign",
     "audit_base_shift",
     "audit_commit",
     "audit_draw",
     "audit_ghosts",
     "audit_key",
+    "audit_phrasings",
     "audit_power",
+    "audit_power_in_stages",
+    "audit_power_phrasings",
     "audit_references",
     "audit_seal",
     "audit_verdict",
@@ -55,6 +63,7 @@ def audit_watermark(
     settings: Mapping[str, Any] | None = None,
     keys: int | None = None,
     weights: str | None = None,
+    reference: str | None = None,
     plan: Path | None = None,
     name: str | None = None,
     alpha: float | None = None,
@@ -72,6 +81,8 @@ def audit_watermark(
         settings: of the scheme.
         keys: alternate keys; the plan's, or enough for the level.
         weights: the suspect's weights, to sum its probability of green tokens.
+        reference: weights of a model with the teacher's tokenizer that never saw marked text, best
+            the teacher itself; what it expects is taken away, see `overproof.audit.contrast`.
         plan: directory of the sealed plan.
         name: of the test in the plan.
         alpha: the level, where there is no plan.
@@ -82,14 +93,13 @@ def audit_watermark(
         SecretError: the key's variable is not set.
         DataError: texts that cannot be read, or ids beyond the vocabulary.
     """
-    from overproof.audit.green_mass import green_mass_test
-    from overproof.audit.radioactivity import Plan, cohort_test, watermark_test
+    from overproof.audit.radioactivity import Plan
     from overproof.audit.secret_keys import read_keys
     from overproof.audit.texts import open_tokenizer, read_texts
 
     setting = setting_of("watermark", plan, name, alpha)
     secret = read_keys(key_env, key_file)
-    _as_planned(setting, secret, scheme, keys)
+    _as_planned(setting, secret, scheme, keys, reference)
     planned: Any = setting.planned
     opened = None if tokenizer is None else open_tokenizer(tokenizer)
     drawn_over = vocabulary or (opened.size if opened else None)
@@ -97,31 +107,63 @@ def audit_watermark(
     for key in secret.values():
         made.check_key(key)
     read = read_texts(texts, opened)
-    setting.record([texts, *weight_files(weights)])
+    setting.record([texts, *weight_files(weights), *weight_files(reference)])
     chosen = Plan(
         alpha=setting.alpha, alternates=keys or (planned.keys if planned else None),
         seed=setting.seed,
     )  # fmt: skip
-    if weights is not None:
-        finding = green_mass_test(
-            read.texts, _probabilities(weights, opened.sha256 if opened else None), made,
-            _only(secret), prompts=read.prompts, plan=chosen, progress=progress,
-        )  # fmt: skip
-    elif "" in secret:
-        finding = watermark_test(
-            read.texts, made, secret[""], prompts=read.prompts, plan=chosen,
-            tokenizer=read.tokenizer, teacher_tokenizer=opened.sha256 if opened else None,
-            progress=progress,
-        )  # fmt: skip
-    else:
-        finding = cohort_test(
-            read.texts, made, secret, prompts=read.prompts, plan=chosen, progress=progress
-        )
+    finding = _watermark_finding(
+        read, made, secret, chosen, weights=weights, reference=reference,
+        tokenizer=opened.sha256 if opened else None, progress=progress,
+    )  # fmt: skip
     return setting.keep(replace(finding, test="watermark"))
 
 
+def _watermark_finding(
+    read: TokenTexts,
+    scheme: Scheme,
+    secret: Mapping[str, Key],
+    plan: Plan,
+    *,
+    weights: str | None,
+    reference: str | None,
+    tokenizer: str | None,
+    progress: Progress | None,
+) -> TestFinding:
+    """The form of the test that what is at hand allows; ``tokenizer`` is the teacher's."""
+    from overproof.audit.contrast import contrast_test
+    from overproof.audit.green_mass import green_mass_test
+    from overproof.audit.radioactivity import cohort_test, watermark_test
+
+    suspect = None if weights is None else _probabilities(weights, tokenizer)
+    if reference is not None:
+        finding = contrast_test(
+            read.texts, _probabilities(reference, tokenizer), scheme, _only(secret),
+            suspect=suspect, prompts=read.prompts, plan=plan, progress=progress,
+        )  # fmt: skip
+    elif suspect is not None:
+        finding = green_mass_test(
+            read.texts, suspect, scheme, _only(secret), prompts=read.prompts, plan=plan,
+            progress=progress,
+        )  # fmt: skip
+    elif "" in secret:
+        finding = watermark_test(
+            read.texts, scheme, secret[""], prompts=read.prompts, plan=plan,
+            tokenizer=read.tokenizer, teacher_tokenizer=tokenizer, progress=progress,
+        )  # fmt: skip
+    else:
+        finding = cohort_test(
+            read.texts, scheme, secret, prompts=read.prompts, plan=plan, progress=progress
+        )
+    return finding
+
+
 def _as_planned(
-    setting: Setting, secret: Mapping[str, Key], scheme: str | None, keys: int | None
+    setting: Setting,
+    secret: Mapping[str, Key],
+    scheme: str | None,
+    keys: int | None,
+    reference: str | None,
 ) -> None:
     from overproof.audit.secret_keys import key_sha256
 
@@ -130,6 +172,8 @@ def _as_planned(
     if keys is not None:
         setting.require({"keys": keys})
     planned: Any = setting.planned
+    if planned is not None:
+        setting.require({"reference": reference is not None})
     if planned is not None and planned.key_sha256:
         setting.require({"key_sha256": key_sha256(_only(secret))})
 
@@ -165,7 +209,7 @@ def _probabilities(weights: str, teachers: str | None) -> Callable[[Any, Any], A
         raise ConfigError(
             weights,
             "has another tokenizer than the teacher: its probabilities are of other tokens",
-            "test its text instead: leave --weights out",
+            "test the suspect's text without it",
         )
     return scores.probabilities
 

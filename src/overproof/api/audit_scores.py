@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from overproof.api.audit_plans import (
-    LOG,
-    Setting,
-    audit_verify,
-    flagged,
-    held_against,
-    require_models,
-    setting_of,
-    weight_files,
+from overproof.api.audit_looks import ghosts_look
+from overproof.api.audit_plans import LOG, flagged, require_models, setting_of, weight_files
+from overproof.api.audit_served import (
+    EMPTY,
+    Models,
+    planned_reference,
+    require_ghosts,
+    same_host,
+    scored_pools,
+    served_log,
+    without_empty,
 )
 from overproof.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from overproof.audit.commitments import CommitmentCheck, SealedRequest
-    from overproof.audit.served import Pool, Pooling, ServedRequest
-    from overproof.audit.suspects import ModelSource
+    from overproof.audit.served import ServedRequest
     from overproof.records.audit import TestFinding
 
 __all__ = ["audit_base_shift", "audit_ghosts"]
@@ -46,6 +43,7 @@ def audit_ghosts(
     name: str | None = None,
     alpha: float | None = None,
     use_was_blind: bool = False,
+    look: int | None = None,
     progress: Progress | None = None,
 ) -> TestFinding:
     """Did the suspect see which of several answers was served?
@@ -63,11 +61,13 @@ def audit_ghosts(
         name: of the test in the plan.
         alpha: the level, where there is no plan.
         use_was_blind: attested: use did not depend on which answer was served.
+        look: of a test that is planned in stages; the next one where it is None.
         progress: called as answers are scored.
 
     Raises:
-        ConfigError: other settings than planned, or roots without a commitment.
-        DataError: the log cannot be read.
+        ConfigError: other settings than planned, roots without a commitment, or a look that was
+            not planned or is out of order.
+        DataError: the log cannot be read, or is not the one of an earlier look.
         TeacherError: the suspect's server failed for good.
         ModelError: the suspect's weights cannot be loaded.
     """
@@ -80,16 +80,23 @@ def audit_ghosts(
         commitment = log
     if commitment is None and (root or index_root):
         raise ConfigError("a root", "is of no commitment", "give --commitment DIR")
-    requests, check, files = _served(log, commitment, root, index_root)
-    pooling, empty = _without_empty(pools_of(requests))
-    _require_ghosts(setting, pooling)
+    planned: Any = setting.planned
+    is_staged = planned is not None and planned.is_staged
+    if look is not None and not is_staged:
+        raise ConfigError(f"look {look}", "is of no plan in stages", "leave --look out")
+    requests, check, files, left_out = served_log(log, commitment, root, index_root)
+    models = Models(suspect, reference, key_env, raw, progress)
+    if is_staged:
+        return ghosts_look(
+            setting, requests, check, files, models, wanted=look, use_was_blind=use_was_blind,
+            left_out=left_out,
+        )  # fmt: skip
+    requests, said = _as_many_as_planned(requests, None if planned is None else planned.prompts)
+    pooling, empty = without_empty(pools_of(requests))
+    require_ghosts(setting, pooling.pools)
     setting.record([*files, *weight_files(suspect), *weight_files(reference)])
     if check is None or check.integrity is Integrity.INTACT:  # an altered log is not worth scoring
-        sources = _sources(suspect, reference, key_env=key_env, raw=raw)
-        for model, source in sources if pooling.pools else ():
-            pools = _scored(pooling.pools, model, source, setting.seed, progress)
-            pooling = replace(pooling, pools=tuple(pools))
-    planned: Any = setting.planned
+        pooling = models.score(pooling, setting.seed)
     is_weighted = planned is not None and planned.score == "weighted"
     finding = ghosts_test(
         pooling,
@@ -100,113 +107,23 @@ def audit_ghosts(
             seed=setting.seed,
         ),
         commitment=check,
-        reference=_reference(setting, pooling.pools),
+        reference=planned_reference(setting, pooling.pools),
     )
-    if empty:
-        said = f"{empty} prompt(s) left out whole: an answer to them is empty"
-        finding = flagged(finding, said)
+    for reason in (EMPTY.format(empty) if empty else "", said, left_out):
+        finding = flagged(finding, reason) if reason else finding
     return setting.keep(finding)
 
 
-def _require_ghosts(setting: Setting, pooling: Pooling) -> None:
-    """Refuse another number of ghosts than planned, and stages."""
-    planned: Any = setting.planned
-    if planned is None or not pooling.pools:
-        return
-    common = Counter(pool.ghosts for pool in pooling.pools).most_common(1)[0][0]
-    setting.require({"ghosts": common})
-    if planned.looks > 1:
-        raise ConfigError(
-            f"{setting.name}.looks",
-            f"is {planned.looks}: stages are not taken here",
-            "plan looks = 1, or use overproof.audit.sequential",
-        )
-
-
-def _sources(
-    suspect: str | None, reference: str | None, *, key_env: str | None, raw: bool
-) -> list[tuple[str, ModelSource]]:
-    """The models to score with; a key goes to the suspect's server, and to no other."""
-    from overproof.audit.suspects import parse_source
-
-    found = []
-    for model, text in (("suspect", suspect), ("reference", reference)):
-        if text is not None:
-            own = key_env if model == "suspect" or _same_host(text, suspect) else None
-            found.append((model, parse_source(text, key_env=own, raw=raw)))
-    return found
-
-
-def _served(
-    log: Path, commitment: Path | None, root: str | None, index_root: str | None
-) -> tuple[Sequence[ServedRequest], CommitmentCheck | None, list[Path]]:
-    """The requests, their commitment's check, and the files that both come from."""
-    from overproof.audit.served import read_served, requests_of_log
-    from overproof.audit.served_ledger import requests_of_ledger
-    from overproof.records.ledger import Ledger, ledger_path
-
-    check: CommitmentCheck | None = None
-    sealed: Sequence[SealedRequest] = ()
-    if commitment is not None:
-        check, sealed = audit_verify(commitment, root=root, index_root=index_root)
-        if commitment == log:
-            return requests_of_log(sealed), check, [log / LOG]
-    if log.is_dir() or log.suffix in (".db", ".sqlite", ".ledger"):
-        file = ledger_path(log)
-        with Ledger.open(file) as ledger:
-            requests: Sequence[ServedRequest] = requests_of_ledger(ledger).requests
-        if not requests:
-            raise DataError(
-                str(file), "has no served answer with ghosts", "draw several samples a request"
-            )
-    else:
-        file = log
-        requests = read_served(log)
-    if check is not None:
-        check = held_against(requests, check, sealed)
-    return requests, check, [file]
-
-
-def _without_empty(pooling: Pooling) -> tuple[Pooling, int]:
-    """Leave out pools with an empty answer, whichever it is: nothing can be scored there."""
-    kept = tuple(pool for pool in pooling.pools if all(each.text for each in pool.answers))
-    return replace(pooling, pools=kept), len(pooling.pools) - len(kept)
-
-
-def _reference(setting: Setting, pools: Sequence[Pool]) -> str | None:
-    """Which log-probs the score subtracts, as planned."""
-    has = any("reference" in answer.logprobs for pool in pools for answer in pool.answers)
-    planned: Any = setting.planned
-    if planned is not None and planned.score == "log-prob":
-        return None
-    if planned is not None and planned.score == "log-ratio" and pools and not has:
-        raise ConfigError(
-            f"{setting.name}.score", "was planned as log-ratio; log-probs of a reference are "
-            "missing", "give --reference, or a log with them",
-        )  # fmt: skip
-    return "reference" if has else None
-
-
-def _scored(
-    pools: Sequence[Pool],
-    model: str,
-    source: ModelSource,
-    seed: int,
-    progress: Progress | None,
-) -> list[Pool]:
-    from overproof.audit.ghost_scores import attach_logprobs
-    from overproof.audit.suspects import open_scorer
-
-    with open_scorer(source, progress) as scorer:
-        return attach_logprobs(pools, model, scorer, seed)
-
-
-def _same_host(text: str, suspect: str | None) -> bool:
-    """Whether two servers are one: a key is sent to the server it belongs to, and no other."""
-    if suspect is None or "@http" not in text or "@http" not in suspect:
-        return False
-    ours, theirs = (urlsplit(each[each.find("@http") + 1 :]) for each in (text, suspect))
-    return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc)
+def _as_many_as_planned(
+    requests: Sequence[ServedRequest], planned: int | None
+) -> tuple[Sequence[ServedRequest], str]:
+    """The first of the log, as many as the plan states, and what is to be said of the others."""
+    if planned is None or len(requests) == planned:
+        return requests, ""
+    if len(requests) < planned:
+        return requests, f"{len(requests):,} request(s) came of the {planned:,} that were planned"
+    more = len(requests) - planned
+    return requests[:planned], f"{more:,} request(s) behind the planned {planned:,} were left out"
 
 
 def audit_base_shift(
@@ -251,9 +168,9 @@ def audit_base_shift(
     named = [("base", base), ("suspect", suspect), *((each, each) for each in innocents)]
     for model, text in named:  # the base first: lengths are counted in its tokens
         if text is not None:
-            own_key = key_env if model == "suspect" or _same_host(text, suspect) else None
+            own_key = key_env if model == "suspect" or same_host(text, suspect) else None
             source = parse_source(text, key_env=own_key, raw=raw)
-            pools = _scored(pools, model, source, setting.seed, progress)
+            pools = scored_pools(pools, model, source, setting.seed, progress)
     known = models_of(pools)
     if "suspect" not in known:
         raise DataError(

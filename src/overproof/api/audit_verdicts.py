@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overproof.api.audit_plans import PLAN
-from overproof.errors import ConfigError
+from overproof.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from overproof.audit.attestation import Attestation
     from overproof.records.audit import Effect, TestFinding
+    from overproof.report.audit_signers import SignedBy, Signer
 
 __all__ = ["Verdict", "audit_power", "audit_verdict"]
 
@@ -29,11 +30,13 @@ class Verdict:
         attestation: verdict, words and what they rest on.
         findings: by name.
         files: that were written.
+        signed_by: with what; None where it is not signed.
     """
 
     attestation: Attestation
     findings: Mapping[str, TestFinding]
     files: tuple[Path, ...]
+    signed_by: SignedBy | None = None
 
 
 def audit_verdict(
@@ -43,6 +46,7 @@ def audit_verdict(
     out: Path | None = None,
     log_tokens: float | None = None,
     training_tokens: tuple[float, float] | None = None,
+    signing_key: Path | None = None,
 ) -> Verdict:
     """Join all findings beside a plan into one verdict, and write its pages.
 
@@ -52,17 +56,22 @@ def audit_verdict(
         out: where the pages go; the plan's directory where it is None.
         log_tokens: tokens of the log's answers, for the share of the training data.
         training_tokens: smallest and largest stated size of the suspect's training data.
+        signing_key: PEM file of an Ed25519 key that signs. Without it signs what the environment
+            holds: such a key in ``OVERPROOF_AUDIT_SIGNING_KEY``, or a shared secret in
+            ``OVERPROOF_AUDIT_KEY``; without any the verdict is unsigned.
 
     Raises:
-        DataError: the plan or a finding was altered.
-        ConfigError: no plan, or a finding of another kind than planned.
+        DataError: the plan or a finding was altered, or the key cannot be read.
+        ConfigError: no plan, a finding of another kind than planned, or two keys.
+        SecretError: a variable holds no key.
+        MissingExtraError: an Ed25519 key was given, and cryptography is not installed.
     """
     from overproof.audit.attestation import attest
     from overproof.audit.finding_files import read_findings
     from overproof.audit.preregistration import read_data_digests, read_sealed_plan
     from overproof.report.audit import write_audit_report
-    from overproof.report.audit_seal import audit_key
 
+    signer = _signer(signing_key)
     sealed = read_sealed_plan(directory / PLAN, given_away)
     findings = read_findings(directory, sealed.sha256)
     data = read_data_digests(sealed)
@@ -75,9 +84,48 @@ def audit_verdict(
         out or directory,
         plan=sealed.plan,
         data=[asdict(each) for each in data],
-        key=audit_key(),
+        finding_files=_finding_files(directory, findings),
+        signer=signer,
     )
-    return Verdict(attestation, findings, tuple(files))
+    signed_by = None if signer is None else signer.signed_by
+    return Verdict(attestation, findings, tuple(files), signed_by)
+
+
+def _signer(signing_key: Path | None) -> Signer | None:
+    """Who signs; a key named on the command line goes before one in the environment."""
+    from overproof.report.audit_key_files import (
+        SIGNING_KEY_ENV,
+        read_signing_key,
+        signing_key_of,
+    )
+    from overproof.report.audit_signers import KEY_ENV, HmacSigner, audit_key
+
+    if signing_key is not None:
+        return read_signing_key(signing_key)
+    private, shared = signing_key_of(), audit_key()
+    if private is not None and shared is not None:
+        raise ConfigError(
+            f"{SIGNING_KEY_ENV} and {KEY_ENV}", "are both set, and a verdict has one signature",
+            "unset one, or name the key with --signing-key",
+        )  # fmt: skip
+    return private if shared is None else HmacSigner(shared)
+
+
+def _finding_files(directory: Path, findings: Mapping[str, TestFinding]) -> dict[str, str]:
+    """Digests of the findings' files.
+
+    Raises:
+        DataError: a file says that it is another test's, as one that was copied does.
+    """
+    from overproof.api.audit_grounds import FINDINGS, finding_digests
+
+    digests = finding_digests(directory)
+    if wrong := sorted(set(digests) ^ set(findings)):
+        raise DataError(
+            f"{directory / FINDINGS}: {wrong[0]}", "is a finding under another test's name",
+            "each finding stands in NAME.json, as its test wrote it",
+        )  # fmt: skip
+    return digests
 
 
 def _how_much(

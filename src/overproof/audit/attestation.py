@@ -9,8 +9,8 @@ the family. A finding that was not planned is shown and decides nothing.
 What a rejection may be called follows from what was random:
 
 * *descends from the weights*: the weights test, whose initialisation was random.
-* *trained on these outputs*: ghosts or watermark, where the provider randomised which answer was
-  served or which key was used. Their p-value is exact, an upper bound, a rank among the
+* *trained on these outputs*: ghosts, watermark or phrasings, where the provider randomised which
+  answer was served or which key was used. Their p-value is exact, an upper bound, a rank among the
   provider's own random keys, or conditional on the pseudo-random function.
 * *stylistically close*: references and base shift, however small their p-value. It is the rank of
   one model among others that nobody assigned at random: it holds under an exchangeability that
@@ -41,6 +41,7 @@ SPEAKS_FOR = {
     "weights": AuditVerdict.DESCENDS,
     "ghosts": AuditVerdict.TRAINED,
     "watermark": AuditVerdict.TRAINED,
+    "phrasings": AuditVerdict.TRAINED,
     "references": AuditVerdict.CLOSE,
     "base-shift": AuditVerdict.CLOSE,
 }
@@ -59,6 +60,7 @@ class Decision(StrEnum):
     REFUSED = "refused"
     NOT_RUN = "planned and not run"
     APPROXIMATE = "approximate, decides nothing"
+    UNDECIDED = "not decided yet, a later look is planned"
     UNPLANNED = "not planned, decides nothing"
 
 
@@ -177,7 +179,7 @@ def attest(
         tests=judged,
         would_change=_would_change(verdict, judged, plan),
         not_proved=tuple(not_proved),
-        caveats=_caveats(sealed, judged, data),
+        caveats=_caveats(sealed, judged, findings, data),
         how_much=how_much,
         plan_sha256=sealed.sha256,
         sealed_at=sealed.sealed_at,
@@ -203,6 +205,8 @@ def _judged(plan: AuditPlan, findings: Mapping[str, TestFinding]) -> tuple[Judge
             continue
         if p is not None:
             decision = Decision.REJECTED if family <= plan.alpha else Decision.KEPT
+        elif finding.standing is Standing.INTERIM:
+            decision = Decision.UNDECIDED
         elif finding.standing is Standing.REFUSED or not finding.p_values:
             decision = Decision.REFUSED
         else:
@@ -220,8 +224,10 @@ def _judged(plan: AuditPlan, findings: Mapping[str, TestFinding]) -> tuple[Judge
 
 
 def _counting_p(finding: TestFinding | None) -> float | None:
-    """The p-value that may decide: of a test that was not refused, and not an approximation."""
-    if finding is None or finding.standing is Standing.REFUSED or not finding.p_values:
+    """The p-value that may decide: of a test that is at its end, and not an approximation."""
+    if finding is None or not finding.p_values:
+        return None
+    if finding.standing in (Standing.REFUSED, Standing.INTERIM):
         return None
     first = finding.p_values[0]
     if first.exactness is Exactness.APPROXIMATE or not 0 <= first.value <= 1:
@@ -261,6 +267,11 @@ def _open_end(each: Judged, alpha: float) -> str:
         return f"{each.name} was refused{why}. Mended, it could still decide."
     if each.decision is Decision.NOT_RUN:
         return f"{each.name} was planned and not run; it counts as p = 1."
+    if each.decision is Decision.UNDECIDED:
+        return (
+            f"{each.name} has looks left; until one of them decides it counts as p = 1, and what "
+            "was seen so far is not evidence of absence."
+        )
     if each.decision is Decision.APPROXIMATE:
         return f"{each.name} gave an approximate p-value only; an exact one could decide."
     if _fell_short(each, alpha):
@@ -293,13 +304,17 @@ def _would_change(
         out.append("A public leak of these outputs, or a model in between, would explain it too.")
     if verdict is AuditVerdict.DESCENDS:
         out.append("A common public ancestor of both models would explain it too.")
-    if verdict in (AuditVerdict.NO_EVIDENCE, AuditVerdict.CANNOT_SAY):
+    is_over = all(each.decision is not Decision.UNDECIDED for each in judged)
+    if is_over and verdict in (AuditVerdict.NO_EVIDENCE, AuditVerdict.CANNOT_SAY):
         out.append(f"More data under a new plan could; this plan's level {plan.alpha:g} is spent.")
     return tuple(out)
 
 
 def _caveats(
-    sealed: SealedPlan, judged: tuple[Judged, ...], data: tuple[DataDigest, ...]
+    sealed: SealedPlan,
+    judged: tuple[Judged, ...],
+    findings: Mapping[str, TestFinding],
+    data: tuple[DataDigest, ...],
 ) -> tuple[str, ...]:
     out: list[str] = []
     if not sealed.attested:
@@ -312,7 +327,8 @@ def _caveats(
         out.append("Findings that were not planned are shown and decide nothing.")
     for each in planned:
         versions = {tuple(sorted(d.files.values())) for d in data if d.test == each.name}
-        if len(versions) > 1:
+        looks = findings[each.name].details.get("looks") if each.name in findings else None
+        if len(versions) > (len(looks) if isinstance(looks, list | tuple) and looks else 1):
             out.append(f"{each.name} was run on {len(versions)} different sets of data.")
         if data and not versions and each.decision is not Decision.NOT_RUN:
             out.append(f"No digest of the data of {each.name} was recorded.")

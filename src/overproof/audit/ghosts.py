@@ -36,7 +36,14 @@ from overproof.audit.weighted import clipped, quantised_tail, tail_estimates
 from overproof.records.audit import Effect, Exactness, PValue, Standing, TestFinding
 from overproof.stats.intervals import bootstrap_rows
 
-__all__ = ["GhostSettings", "Statistic", "ghosts_test"]
+__all__ = [
+    "DRAWN_ALIKE",
+    "HYPOTHESIS",
+    "GhostSettings",
+    "Statistic",
+    "ghosts_test",
+    "log_refusals",
+]
 
 HYPOTHESIS = (
     "the suspect does not depend on which of the teacher's answers to a prompt was served "
@@ -142,13 +149,16 @@ def ghosts_test(
     return _finding(scored, settings, warnings, details)
 
 
-def _refusals(
-    pooling: Pooling,
-    checks: Sequence[Check],
-    commitment: CommitmentCheck | None,
-    scored: Scored,
-    suspect: str,
+def log_refusals(
+    pooling: Pooling, checks: Sequence[Check], commitment: CommitmentCheck | None
 ) -> list[str]:
+    """Why a log cannot be tested, as far as it can be said without a look at the suspect.
+
+    Args:
+        pooling: pools of served answers and ghosts.
+        checks: of `ghost_checks.check_pools`.
+        commitment: the log held against its Merkle root.
+    """
     found = []
     if commitment is not None and commitment.integrity is Integrity.ALTERED:
         name = f" (first: {commitment.first_altered})" if commitment.first_altered else ""
@@ -169,11 +179,22 @@ def _refusals(
                 f"served answers and ghosts were not drawn alike: {check.name} of served ones lies "
                 f"{side} (exact p = {check.p:.2g}, level {check.level:.2g}): {check.words}"
             )
-    if not scored.pools:
+    if not pooling.pools:
+        found.append("no prompt is left to test")
+    return found
+
+
+def _refusals(
+    pooling: Pooling,
+    checks: Sequence[Check],
+    commitment: CommitmentCheck | None,
+    scored: Scored,
+    suspect: str,
+) -> list[str]:
+    found = log_refusals(pooling, checks, commitment)
+    if pooling.pools and not scored.pools:
         found.append(
             f"no prompt has the log-probs of {suspect!r} for its served answer and all its ghosts"
-            if pooling.pools
-            else "no prompt is left to test"
         )
     return found
 

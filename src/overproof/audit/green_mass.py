@@ -21,7 +21,15 @@ from overproof.audit.watermarks.schemes import Key, Progress, Scheme
 from overproof.errors import DataError
 from overproof.records.audit import TestFinding
 
-__all__ = ["NextTokenProbabilities", "green_mass_pairs", "green_mass_test"]
+__all__ = [
+    "NextTokenProbabilities",
+    "distributions",
+    "green_mass_pairs",
+    "green_mass_test",
+    "most_probable",
+    "positions",
+    "tables_of",
+]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -60,11 +68,11 @@ def green_mass_pairs(
     weights: list[Floats] = []
     owners: list[Ints] = []
     scored = in_prompt = 0
-    for index, (text, prompt, table) in enumerate(_tables(texts, prompts, probabilities)):
-        p = _distributions(table, len(text), scheme.vocabulary, f"text {index + 1}")
-        where, contexts, dropped = _positions(text, prompt, scheme, drop_prompt_windows)
+    for index, (text, prompt, table) in enumerate(tables_of(texts, prompts, probabilities)):
+        p = distributions(table, len(text), scheme.vocabulary, f"text {index + 1}")
+        where, contexts, dropped = positions(text, prompt, scheme, drop_prompt_windows)
         scored, in_prompt = scored + len(where) + dropped, in_prompt + dropped
-        kept, mass = _top(p[where], top)
+        kept, mass = most_probable(p[where], top)
         repeated = np.repeat(contexts, kept.shape[1], axis=0)
         rows.append(np.column_stack([repeated, kept.ravel()]))
         weights.append(mass.ravel())
@@ -76,7 +84,7 @@ def green_mass_pairs(
     return replace(pairs, scored=scored, in_prompt=in_prompt, texts=len(texts)), unique
 
 
-def _tables(
+def tables_of(
     texts: Sequence[Sequence[int]],
     prompts: Sequence[Sequence[int]] | None,
     probabilities: Iterable[npt.ArrayLike] | NextTokenProbabilities,
@@ -100,7 +108,12 @@ def _tables(
         yield text, prompts[index] if prompts is not None else (), table
 
 
-def _distributions(table: npt.ArrayLike, length: int, vocabulary: int, culprit: str) -> Floats:
+def distributions(table: npt.ArrayLike, length: int, vocabulary: int, culprit: str) -> Floats:
+    """The table as numbers, (length, V).
+
+    Raises:
+        DataError: another shape, or rows that are no distributions.
+    """
     p = np.asarray(table, dtype=np.float64)
     if p.ndim != 2 or p.shape[0] != length or p.shape[1] < vocabulary:
         raise DataError(
@@ -114,7 +127,7 @@ def _distributions(table: npt.ArrayLike, length: int, vocabulary: int, culprit: 
     return p[:, :vocabulary]
 
 
-def _positions(
+def positions(
     text: Sequence[int], prompt: Sequence[int], scheme: Scheme, drop: bool
 ) -> tuple[Ints, Ints, int]:
     """Positions that are scored, their contexts, and how many were dropped."""
@@ -132,7 +145,8 @@ def _positions(
     return where[keep], contexts[keep], int((~keep).sum())
 
 
-def _top(p: Floats, top: int) -> tuple[Ints, Floats]:
+def most_probable(p: Floats, top: int) -> tuple[Ints, Floats]:
+    """Ids and probabilities of the most probable tokens of each row, (rows, at most ``top``)."""
     if p.shape[1] <= top:
         kept = np.broadcast_to(np.arange(p.shape[1]), p.shape)
     else:

@@ -9,21 +9,38 @@ boundary). What a look cannot spend, because the sum is discrete, is left to the
 
 Looks may come at other numbers of prompts and ghosts than planned, as long as that does not depend
 on what was seen: the boundaries are computed from the numbers that came.
+
+The p-value orders outcomes by stage: an earlier crossing is stronger than a later one, and within a
+look a larger sum is. So ``p = P(crossed before) + P(not crossed before, sum >= seen)``, exact like
+the boundaries; it is at most the level exactly where the boundary was reached (Tsiatis, Rosner and
+Mehta, Biometrics 40, 1984).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from overproof.audit.lattice import Lattice, convolve, repeated, sum_of, uniform_lattice
+from overproof.audit.lattice import Lattice, convolve, sum_of, uniform_lattice, upper_tail
+from overproof.audit.ranks import ScoredPool, doubled_midranks, pool_lattice
 
-__all__ = ["Decision", "Look", "SequentialPlan", "Spending", "boundaries", "monitor"]
+__all__ = [
+    "Decision",
+    "Look",
+    "SequentialPlan",
+    "Spending",
+    "boundaries",
+    "crossings",
+    "monitor",
+    "monitor_pools",
+]
+
+Parts = list[tuple[Lattice, int]]  # independent variables, each with its number of copies
 
 
 class Spending(StrEnum):
@@ -92,6 +109,8 @@ class Look:
         statistic: the sum seen; None for a plan.
         decision: None for a plan.
         p_value: exact, by the order of stages (earlier is stronger); None before a decision.
+        log10: of the p-value.
+        floor_log10: of the smallest p-value that the looks so far could have given.
     """
 
     prompts: int
@@ -101,44 +120,74 @@ class Look:
     statistic: int | None = None
     decision: Decision | None = None
     p_value: float | None = None
+    log10: float | None = None
+    floor_log10: float = 0.0
 
 
 def boundaries(plan: SequentialPlan) -> list[Look]:
     """The boundary of every planned look, with the exact level spent by then."""
-    steps = np.diff((0, *plan.looks))
-    counts = [[plan.ghosts] * int(step) for step in steps]
-    return [look for look, _ in _walk(plan, counts)]
+    steps = [int(step) for step in np.diff((0, *plan.looks))]
+    part = uniform_lattice(plan.ghosts)
+    walked = _walk(plan, [[(part, step)] for step in steps], steps, _planned_shares(plan))
+    return [look for look, _ in walked]
+
+
+def crossings(plan: SequentialPlan, looks: Sequence[Look], part: Lattice) -> list[float]:
+    """The probability of crossing first at each look, where ranks are drawn from ``part``.
+
+    Args:
+        plan: the plan.
+        looks: its `boundaries`.
+        part: the distribution of one prompt's rank; under the null hypothesis uniform.
+    """
+    alive, found = Lattice(0, np.ones(1)), []
+    for step, look in zip(np.diff((0, *plan.looks)), looks, strict=True):
+        arrived = convolve(alive, sum_of([(part, int(step))]))
+        kept = len(arrived.pmf)
+        if look.boundary is not None:
+            kept = min(max(0, look.boundary - arrived.low), kept)
+        found.append(float(arrived.pmf[kept:].sum()))
+        if not kept:
+            return found + [0.0] * (len(looks) - len(found))
+        alive = Lattice(arrived.low, arrived.pmf[:kept], arrived.lost)
+    return found
+
+
+def _planned_shares(plan: SequentialPlan) -> list[float]:
+    return [look / plan.looks[-1] for look in plan.looks]
 
 
 def _walk(
-    plan: SequentialPlan, ghosts_by_look: Sequence[Sequence[int]]
+    plan: SequentialPlan,
+    parts_by_look: Sequence[Parts],
+    prompts_by_look: Sequence[int],
+    shares: Sequence[float],
 ) -> list[tuple[Look, Lattice]]:
     """Each look with the distribution of the sum before its boundary absorbs."""
     alive = Lattice(0, np.ones(1))
     crossed, seen = 0.0, 0
+    largest, floor = 0.0, 0.0  # log10 of the chance of the largest sum, now and where it first wins
+    may_reject = False
     found = []
-    for i, ghosts in enumerate(ghosts_by_look):
-        seen += len(ghosts)
-        sizes, copies = np.unique(np.asarray(ghosts, dtype=np.int64), return_counts=True)
-        step = sum_of(
-            [
-                (repeated(uniform_lattice(int(k)), int(n)), 1)
-                for k, n in zip(sizes, copies, strict=True)
-            ]
-        )
-        arrived = convolve(alive, step)
+    for i, (parts, new, share) in enumerate(
+        zip(parts_by_look, prompts_by_look, shares, strict=False)
+    ):
+        seen += new
+        largest += sum(n * math.log10(p.pmf[np.flatnonzero(p.pmf)[-1]]) for p, n in parts)
+        arrived = convolve(alive, sum_of(parts))
         # The last planned look spends what is left; looks beyond the plan never come.
         is_last = i == len(plan.looks) - 1
-        allowed = plan.alpha if is_last else plan.spent_by(seen / plan.looks[-1])
+        allowed = plan.alpha if is_last else plan.spent_by(share)
         survival = arrived.survival()
         # What was trimmed counts as crossed, so that the level is never exceeded.
-        fits = np.flatnonzero(crossed + survival + arrived.lost <= allowed)
+        fits = np.flatnonzero((crossed + survival + arrived.lost <= allowed) & (arrived.pmf > 0))
         boundary = arrived.low + int(fits[0]) if len(fits) else None
-        kept = len(arrived.pmf) if boundary is None else int(fits[0])
-        found.append((Look(seen, boundary, crossed, allowed), arrived))
+        kept = int(fits[0]) if len(fits) else len(arrived.pmf)
         if boundary is not None:
             crossed += float(survival[fits[0]])
-            found[-1] = (Look(seen, boundary, crossed, allowed), arrived)
+        if not may_reject:
+            floor, may_reject = largest, boundary is not None
+        found.append((Look(seen, boundary, crossed, allowed, floor_log10=floor), arrived))
         alive = Lattice(arrived.low, arrived.pmf[:kept], arrived.lost)
     return found
 
@@ -165,24 +214,88 @@ def monitor(
     for ranks, ghosts in zip(ranks_by_look, ghosts_by_look, strict=True):
         if not len(ranks) or any(not 0 <= r <= k for r, k in zip(ranks, ghosts, strict=True)):
             raise ValueError("each look has new ranks, and each lies between 0 and its K")
+    parts = [_uniform_parts(ghosts) for ghosts in ghosts_by_look]
+    counts = [len(ranks) for ranks in ranks_by_look]
+    shares = [seen / plan.looks[-1] for seen in np.cumsum(counts)]
+    return _judged(plan, parts, counts, shares, [int(sum(ranks)) for ranks in ranks_by_look])
+
+
+def _uniform_parts(ghosts: Sequence[int]) -> Parts:
+    sizes, copies = np.unique(np.asarray(ghosts, dtype=np.int64), return_counts=True)
+    return [(uniform_lattice(int(k)), int(n)) for k, n in zip(sizes, copies, strict=True)]
+
+
+def monitor_pools(plan: SequentialPlan, batches: Sequence[Sequence[ScoredPool]]) -> list[Look]:
+    """Take the looks that have come on pools of scores, up to the one that decides.
+
+    Ranks are *doubled mid-ranks*, exact given the ties, so that no coin is tossed and an earlier
+    look is the same whenever it is computed. Pools of another size than planned are weighed by
+    1/(M+1) against the planned one, rounded and at least 1, whatever comes later.
+
+    Args:
+        plan: as it was written; a look spends what its *planned* number of prompts may spend,
+            whether or not some of them had to be left out.
+        batches: the pools that are *new* at each look; one that has none is allowed.
+
+    Returns:
+        Looks whose statistics and boundaries are twice the sum of mid-ranks.
+
+    Raises:
+        ValueError: more looks than planned.
+    """
+    if len(batches) > len(plan.looks):
+        raise ValueError(f"{len(batches)} looks where {len(plan.looks)} were planned")
+    parts, sums = [], []
+    for batch in batches:
+        copies: dict[int, tuple[Lattice, int]] = {}
+        total = 0
+        for pool in batch:
+            weight = max(1, round((plan.ghosts + 2) / (len(pool.scores) + 1)))
+            part, value = pool_lattice(doubled_midranks(pool.scores), pool.served, weight)
+            total += value
+            copies[id(part)] = (part, copies.get(id(part), (part, 0))[1] + 1)
+        parts.append(list(copies.values()))
+        sums.append(total)
+    return _judged(plan, parts, [len(batch) for batch in batches], _planned_shares(plan), sums)
+
+
+def _judged(
+    plan: SequentialPlan,
+    parts_by_look: Sequence[Parts],
+    prompts_by_look: Sequence[int],
+    shares: Sequence[float],
+    sums: Sequence[int],
+) -> list[Look]:
+    """Each look with its sum, decision and p-value, up to the one that decides."""
     total, before = 0, 0.0
+    seen: Parts = []
     taken: list[Look] = []
-    for (look, arrived), ranks in zip(_walk(plan, ghosts_by_look), ranks_by_look, strict=True):
-        total += int(sum(ranks))
-        is_last = len(taken) == len(plan.looks) - 1
-        decision, p_value = Decision.CONTINUE, None
+    walked = _walk(plan, parts_by_look, prompts_by_look, shares)
+    for (look, arrived), parts, new in zip(walked, parts_by_look, sums, strict=True):
+        total += new
+        seen += parts
+        decision = Decision.CONTINUE
         if look.boundary is not None and total >= look.boundary:
             decision = Decision.REJECT
-        elif is_last:
+        elif len(taken) == len(plan.looks) - 1:
             decision = Decision.END
+        p_value = log10 = None
         if decision is not Decision.CONTINUE:
-            place = min(max(0, total - arrived.low), len(arrived.pmf))
-            beyond = float(arrived.pmf[place:].sum()) + arrived.lost
-            p_value = min(1.0, before + beyond)
+            log10 = _stage_wise(before, arrived, seen, total, look.floor_log10)
+            p_value = 10.0**log10
         before = look.spent
         taken.append(
-            Look(look.prompts, look.boundary, look.spent, look.allowed, total, decision, p_value)
+            replace(look, statistic=total, decision=decision, p_value=p_value, log10=log10)
         )
         if decision is not Decision.CONTINUE:
             break
     return taken
+
+
+def _stage_wise(before: float, arrived: Lattice, seen: Parts, total: int, floor: float) -> float:
+    """log10 of ``P(crossed before) + P(not crossed before, sum >= total)``."""
+    if before == 0:  # nothing was absorbed: the whole tail, precise however small
+        return min(0.0, max(floor, upper_tail(seen, total).log10))
+    place = min(max(0, total - arrived.low), len(arrived.pmf))
+    beyond = float(arrived.pmf[place:].sum()) + arrived.lost
+    return min(0.0, max(floor, math.log10(before + beyond)))

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from overproof.cli.audit_check import check_command, signing_key_command
 from overproof.cli.audit_ends import (
+    assign_command,
     commit_command,
     draw_command,
     key_command,
@@ -77,6 +79,10 @@ def ghosts_command(
             "--use-was-blind", help="You attest: use did not depend on which answer was served."
         ),
     ] = False,
+    look: Annotated[
+        int | None,
+        typer.Option(help="Of a test planned in stages.  [default: the next one]"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Did the suspect see which of several answers was served? Exact."""
@@ -86,7 +92,7 @@ def ghosts_command(
         finding = audit.audit_ghosts(
             log, suspect=suspect, reference=reference, key_env=key_env, raw=raw,
             commitment=commitment, root=root, index_root=index_root, plan=plan, name=name,
-            alpha=alpha, use_was_blind=use_was_blind, progress=progress,
+            alpha=alpha, use_was_blind=use_was_blind, look=look, progress=progress,
         )  # fmt: skip
     _show(finding, as_json)
 
@@ -115,6 +121,12 @@ def watermark_command(
     weights: Annotated[
         str | None, typer.Option(help="The suspect's weights: sum its probability of green tokens.")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The teacher's weights, or others that never saw the mark: far stronger."
+        ),
+    ] = None,
     plan: PlanOption = None,
     name: NameOption = None,
     alpha: AlphaOption = None,
@@ -128,6 +140,39 @@ def watermark_command(
         finding = audit.audit_watermark(
             texts, scheme=scheme, key_env=key_env, key_file=key_file, tokenizer=tokenizer,
             vocabulary=vocabulary, settings=settings_of(setting), keys=keys, weights=weights,
+            reference=reference, plan=plan, name=name, alpha=alpha, progress=progress,
+        )  # fmt: skip
+    _show(finding, as_json)
+
+
+@app.command("phrasings")
+def phrasings_command(
+    texts: Annotated[Path, typer.Argument(help="What the suspect said (JSON Lines).")],
+    *,
+    assignment: Annotated[Path, typer.Option(help="What `audit assign` wrote.")],
+    published: Annotated[
+        str | None, typer.Option(help="The assignment's hash as published, if not in the plan.")
+    ] = None,
+    accounts: Annotated[
+        Path | None, typer.Option(help="Whose phrasings are looked for, one account a line.")
+    ] = None,
+    served: Annotated[
+        Path | None, typer.Option(help="Which slots really went out (JSON Lines).")
+    ] = None,
+    keys: Annotated[int | None, typer.Option(min=999, help="Alternate keys to try.")] = None,
+    plan: PlanOption = None,
+    name: NameOption = None,
+    alpha: AlphaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Does a black-box suspect use the phrasings a secret key chose? Rank among alternate keys."""
+    from overproof.api import audit
+    from overproof.cli.audit_ends import lines_of
+
+    with _progress("keys") as progress:
+        finding = audit.audit_phrasings(
+            texts, assignment=assignment, published=published,
+            accounts=() if accounts is None else lines_of(accounts), served=served, keys=keys,
             plan=plan, name=name, alpha=alpha, progress=progress,
         )  # fmt: skip
     _show(finding, as_json)
@@ -202,10 +247,13 @@ def base_shift_command(
 
 app.command("power")(power_command)
 app.command("draw")(draw_command)
+app.command("assign")(assign_command)
 app.command("commit")(commit_command)
 app.command("verify")(verify_command)
 app.command("key")(key_command)
 app.command("verdict")(verdict_command)
+app.command("check")(check_command)
+app.command("signing-key")(signing_key_command)
 
 
 def _show(finding: TestFinding, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "assign_command",
     "commit_command",
     "draw_command",
     "key_command",
@@ -49,15 +50,26 @@ def plan_command(
 
 
 def power_command(
-    test: Annotated[str, typer.Argument(help="ghosts, watermark, references or base-shift.")],
+    test: Annotated[
+        str, typer.Argument(help="ghosts, watermark, phrasings, references or base-shift.")
+    ],
     *,
     alpha: Annotated[float, typer.Option(help="The level of the one test.")] = 0.01,
     power: Annotated[float, typer.Option(help="The wished probability of a find.")] = 0.9,
-    share: Annotated[float, typer.Option(help="Ghosts: of the prompts that was used.")] = 0.2,
+    share: Annotated[
+        float,
+        typer.Option(help="Ghosts: of the prompts that was used. Phrasings: of the slots."),
+    ] = 0.2,
     auc: Annotated[
         float, typer.Option(help="Ghosts: chance that a used answer outranks a ghost.")
     ] = 0.75,
     ghosts: Annotated[int, typer.Option(help="Ghosts: unserved answers a prompt.")] = 3,
+    looks: Annotated[
+        int, typer.Option(help="Ghosts: planned stages, evenly spaced; 1 for a test at the end.")
+    ] = 1,
+    spending: Annotated[
+        str, typer.Option(help="Ghosts: of the level over the looks; obrien-fleming or pocock.")
+    ] = "obrien-fleming",
     tokens: Annotated[float, typer.Option(help="Ghosts: of an answer.")] = 300.0,
     usd_drawn: Annotated[
         float | None, typer.Option(help="Dollars a million tokens that the teacher draws.")
@@ -70,15 +82,29 @@ def power_command(
         typer.Option(help="Watermark: green rate above chance. References: standard deviations."),
     ] = None,
     green: Annotated[float, typer.Option(help="Watermark: share of green tokens.")] = 0.25,
+    phrasings: Annotated[int, typer.Option(help="Phrasings: to choose among at a slot.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """How many ghosts, prompts, tokens or reference models a wished power needs, and the cost."""
     from overproof.api import audit
 
-    found = audit.audit_power(
-        test, alpha=alpha, power=power, share=share, auc=auc, ghosts=ghosts, tokens=tokens,
-        usd_drawn=usd_drawn, usd_scored=usd_scored, shift=shift, green=green,
-    )  # fmt: skip
+    found: dict[str, Any]
+    if test == "phrasings":
+        found = audit.audit_power_phrasings(
+            share=share, phrasings=phrasings, alpha=alpha, power=power
+        )
+    else:
+        found = audit.audit_power(
+            test, alpha=alpha, power=power, share=share, auc=auc, ghosts=ghosts, tokens=tokens,
+            usd_drawn=usd_drawn, usd_scored=usd_scored, shift=shift, green=green,
+        )  # fmt: skip
+    if test == "ghosts" and looks != 1:
+        found = found | {
+            "stages": audit.audit_power_in_stages(
+                looks, spending=spending, share=share, auc=auc, ghosts=ghosts, alpha=alpha,
+                power=power,
+            )
+        }  # fmt: skip
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -101,7 +127,7 @@ def _power_lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"  cost           ${found['usd']:,.2f}")
         if found["cheapest_ghosts"] is not None:
             lines.append(f"  cheapest at    {found['cheapest_ghosts']} ghost(s) a prompt")
-        return lines
+        return lines + (_stage_lines(found["stages"]) if "stages" in found else [])
     if found["test"] == "watermark":
         return [
             f"to find a green rate of {found['green'] + found['shift']:.4f} in place of "
@@ -109,12 +135,33 @@ def _power_lines(found: dict[str, Any]) -> list[str]:
             f"  scored pairs   {found['scored_pairs']:,} unique (context, token) pairs",
             f"  alternates     {found['alternate_keys']:,} keys, {found['fewest_keys']:,} at least",
         ]
+    if found["test"] == "phrasings":
+        return [
+            f"to find a suspect that follows the key at {found['share']:.3g} of the slots {level}:",
+            f"  slots          {found['slots']:,} of {found['phrasings']} phrasings each",
+            f"  alternates     {found['alternate_keys']:,} keys",
+        ]
     needed = found["needed_of_each"]
     return [
         f"to find a suspect {found['shift']:g} standard deviations from its references {level}:",
         f"  references     {'never' if needed is None else f'{needed:,}'} of each kind, "
         f"{found['fewest_of_each']:,} at least for the level",
     ]
+
+
+def _stage_lines(stages: dict[str, Any]) -> list[str]:
+    lines = [
+        f"in {stages['looks']} stages ({stages['spending']}), for the plan: prompts = "
+        f"{stages['prompts']}, looks = {stages['looks']}",
+        f"  prompts until it ends, on average: {stages['expected_prompts']:,.0f} if used so, "
+        f"{stages['expected_prompts_if_unused']:,.0f} if not",
+    ]
+    for at, boundary, spent, now in zip(
+        stages["at"], stages["boundaries"], stages["spent"], stages["by_look"], strict=True
+    ):
+        ends = "cannot end it" if boundary is None else f"ends it from a sum of {boundary:,} on"
+        lines.append(f"  at {at:,}: {ends}; α spent {spent:.2g}; found here with {now:.1%}")
+    return lines
 
 
 def draw_command(
@@ -133,6 +180,31 @@ def draw_command(
         return
     typer.echo(f"drew {slots:,} slots of {answers} answers → {out} (keep it secret)")
     typer.echo(f"publish this root before generating:\n{manifest.root}")
+
+
+def assign_command(
+    slots: Annotated[Path, typer.Argument(help="Slots with equivalent phrasings (JSON Lines).")],
+    *,
+    out: Annotated[Path, typer.Option(help="The directory of the assignment.")],
+    accounts: Annotated[
+        Path | None, typer.Option(help="To whom phrasings are assigned, one account a line.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a secret key that chooses each account's phrasings; publish the hash it prints."""
+    from overproof.api import audit
+
+    sealed = audit.audit_assign(slots, out, () if accounts is None else lines_of(accounts))
+    if as_json:
+        body = {"sha256": sealed.sha256, "slots": len(sealed.slots),
+                "accounts": len(sealed.accounts), "at": sealed.at}  # fmt: skip
+        typer.echo(json.dumps(body, indent=2))
+        return
+    typer.echo(
+        f"sealed a key over {len(sealed.slots):,} slots for {len(sealed.accounts):,} accounts → "
+        f"{out} (keep *.secret.* to yourself)"
+    )
+    typer.echo(f"publish this hash before serving, and put it into the plan:\n{sealed.sha256}")
 
 
 def commit_command(
@@ -211,6 +283,9 @@ def verdict_command(
         tuple[float, float] | None,
         typer.Option(help="Smallest and largest stated size of the suspect's training data."),
     ] = None,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="Ed25519 key that signs, from `audit signing-key`.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join all findings into one verdict page. Exit code 1 for "cannot say"."""
@@ -219,7 +294,7 @@ def verdict_command(
 
     verdict = audit.audit_verdict(
         directory, given_away=plan_hash, out=out, log_tokens=log_tokens,
-        training_tokens=training_tokens,
+        training_tokens=training_tokens, signing_key=signing_key,
     )  # fmt: skip
     said = verdict.attestation
     if as_json:
@@ -235,6 +310,8 @@ def verdict_command(
         for line in (*said.caveats, *said.would_change):
             typer.echo(f"  - {line}")
         typer.echo("wrote " + ", ".join(str(path) for path in verdict.files))
+        by = verdict.signed_by
+        typer.echo("not signed" if by is None else f"signed with {by.algorithm}, key {by.name}")
     if said.verdict is AuditVerdict.CANNOT_SAY:
         raise typer.Exit(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from overproof.records.audit import Effect, PValue, TestFinding
@@ -13,6 +13,7 @@ __all__ = ["finding_lines", "print_finding"]
 # Everything that moves a cursor or changes a colour: names from files must not steer a terminal.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LABEL = 12
+WHY = {"refused": "refused", "not decided yet: a later look is planned": "undecided"}
 
 
 def print_finding(finding: TestFinding) -> None:
@@ -41,9 +42,25 @@ def finding_lines(finding: TestFinding) -> list[tuple[str, str]]:
     lines += [("effect", _effect(effect)) for effect in finding.effects]
     if finding.power is not None:
         lines.append(("power", finding.power.words))
-    why = "refused" if not finding.p_values else "warning"
+    lines += _look_lines(finding.details)
+    why = WHY.get(finding.standing.value, "warning")
     lines += [(why, reason) for reason in finding.reasons]
     lines += [("not proved", line) for line in finding.not_proved]
+    return lines
+
+
+def _look_lines(details: dict[str, Any]) -> list[tuple[str, str]]:
+    """One line a look of a test in stages."""
+    looks = details.get("looks") or ()
+    lines = []
+    for number, look in enumerate(looks, start=1):
+        boundary = "none" if look["boundary"] is None else f"{look['boundary']:g}"
+        lines.append((
+            f"look {number}",
+            f"{look['requests']:,} requests, {look['prompts']:,} prompts scored: sum of ranks "
+            f"{look['sum_of_ranks']:g}, boundary {boundary}, α spent {look['spent']:.3g} of "
+            f"{look['allowed']:.3g}: {look['decision']}",
+        ))  # fmt: skip
     return lines
 
 

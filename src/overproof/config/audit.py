@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from enum import StrEnum
@@ -19,13 +20,17 @@ __all__ = [
     "BaseShiftPlan",
     "GhostsPlan",
     "Multiplicity",
+    "PhrasingsPlan",
     "PlannedTest",
     "ReferencesPlan",
+    "Spending",
     "WatermarkPlan",
     "WeightsPlan",
     "load_audit_plan",
     "parse_audit_plan",
 ]
+
+MOST_LOOKS = 100
 
 
 class Multiplicity(StrEnum):
@@ -35,18 +40,88 @@ class Multiplicity(StrEnum):
     FIXED_SEQUENCE = "fixed-sequence"
 
 
+class Spending(StrEnum):
+    """How the level is spent over the looks of a staged test."""
+
+    OBRIEN_FLEMING = "obrien-fleming"
+    POCOCK = "pocock"
+
+
 class _Test(Section):
     name: str = Field("", pattern=r"^[\w .-]*$", description="unique; the kind where empty")
     hypothesis: str = Field("", description="the null hypothesis in plain words")
 
 
 class GhostsPlan(_Test):
-    """Served answers against unserved ones."""
+    """Served answers against unserved ones, at once or in stages.
+
+    Stages are looks at the first prompts of the log: an even number of them (``looks = 4``), shares
+    of all prompts (``[0.25, 0.5, 1.0]``) or numbers of prompts (``[200, 400, 800]``).
+    """
 
     kind: Literal["ghosts"]
     ghosts: int = Field(3, ge=1, le=1000)
     score: Literal["log-ratio", "log-prob", "weighted"] = "log-ratio"
-    looks: int = Field(1, ge=1, le=100)
+    prompts: int | None = Field(
+        None, ge=1, le=10_000_000, description="requests of the log in all; looks need it"
+    )
+    looks: int | tuple[float, ...] = 1
+    spending: Spending = Field(
+        Spending.OBRIEN_FLEMING, description="how the level is spent over the looks"
+    )
+
+    @property
+    def looks_at(self) -> tuple[int, ...]:
+        """The number of requests at each look, the last one all; empty where none is stated."""
+        if self.prompts is None:
+            return ()
+        if isinstance(self.looks, int):
+            return tuple(math.ceil(self.prompts * (i + 1) / self.looks) for i in range(self.looks))
+        if max(self.looks) <= 1:
+            # A share times a whole number may end up a rounding error above a whole number.
+            return tuple(math.ceil(self.prompts * share - 1e-9) for share in self.looks)
+        return tuple(int(count) for count in self.looks)
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether there is a look before the last."""
+        return not (self.looks == 1 or (isinstance(self.looks, tuple) and len(self.looks) == 1))
+
+    @model_validator(mode="after")
+    def _in_order(self) -> GhostsPlan:
+        _check_looks(self.looks)
+        if not self.is_staged:
+            if self.looks != 1 and self.looks_at not in ((), (self.prompts,)):
+                raise ValueError("looks: the only one is not at all prompts; leave it out")
+            return self
+        if self.prompts is None:
+            raise ValueError(
+                "prompts: several looks need the number of requests in all; state it "
+                "(`overproof audit power ghosts --looks` gives one)"
+            )
+        if self.score == "weighted":
+            raise ValueError(
+                "score: stages are for the sum of ranks; a weighted score has one look"
+            )
+        at = self.looks_at
+        if any(a >= b for a, b in zip((0, *at), at, strict=False)) or at[-1] != self.prompts:
+            raise ValueError(
+                f"looks: at {', '.join(map(str, at))} of {self.prompts} prompts; they must "
+                "increase and end with all"
+            )
+        return self
+
+
+def _check_looks(looks: int | tuple[float, ...]) -> None:
+    number = looks if isinstance(looks, int) else len(looks)
+    if not 1 <= number <= MOST_LOOKS:
+        raise ValueError(f"looks: {number} of them; 1 to {MOST_LOOKS} can be planned")
+    if isinstance(looks, int):
+        return
+    if min(looks) <= 0 or not all(math.isfinite(each) for each in looks):
+        raise ValueError("looks: one is not above 0")
+    if max(looks) > 1 and any(each != int(each) for each in looks):
+        raise ValueError("looks: shares and numbers of prompts are mixed; write either")
 
 
 class WatermarkPlan(_Test):
@@ -58,6 +133,32 @@ class WatermarkPlan(_Test):
     key_sha256: str = Field(
         "", pattern=r"^([0-9a-f]{64})?$", description="hash of the secret key, so it cannot change"
     )
+    reference: bool = Field(
+        False, description="what a reference model expects is taken away before keys are ranked"
+    )
+
+
+class PhrasingsPlan(_Test):
+    """Account-keyed phrasings: the secret key ranked among alternates.
+
+    Without ``accounts``, all accounts of the assignment are tested together.
+    """
+
+    kind: Literal["phrasings"]
+    keys: int = Field(999, ge=999, le=10_000_000)
+    assignment: str = Field(
+        "",
+        pattern=r"^(sha256:[0-9a-f]{64})?$",
+        description="hash that `overproof audit assign` printed, so key and slots cannot change",
+    )
+    accounts: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _once(self) -> PhrasingsPlan:
+        for account in self.accounts:
+            if not account or self.accounts.count(account) > 1:
+                raise ValueError(f"accounts: {account!r} is empty or named twice")
+        return self
 
 
 class ReferencesPlan(_Test):
@@ -91,7 +192,7 @@ class BaseShiftPlan(_Test):
 
 
 PlannedTest = Annotated[
-    GhostsPlan | WatermarkPlan | ReferencesPlan | WeightsPlan | BaseShiftPlan,
+    GhostsPlan | WatermarkPlan | PhrasingsPlan | ReferencesPlan | WeightsPlan | BaseShiftPlan,
     Field(discriminator="kind"),
 ]
 
@@ -124,6 +225,13 @@ class AuditPlan(Section):
             if names.count(name) > 1:
                 raise ValueError(f"tests: two are named {name!r}; give each its own name")
         return self
+
+    @property
+    def share(self) -> float:
+        """The level that each test has for itself, whatever becomes of the others."""
+        if self.multiplicity is Multiplicity.FIXED_SEQUENCE:
+            return self.alpha
+        return self.alpha / len(self.tests)
 
     def names(self) -> tuple[str, ...]:
         """Names of the tests in their order."""

@@ -26,11 +26,12 @@ class Exactness(StrEnum):
 
 
 class Standing(StrEnum):
-    """What became of a test."""
+    """What became of a test; an interim one has no p-value yet."""
 
     DONE = "done"
     FLAGGED = "done, with a warning"
     REFUSED = "refused"
+    INTERIM = "not decided yet: a later look is planned"
 
 
 class AuditVerdict(StrEnum):

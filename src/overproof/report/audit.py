@@ -22,10 +22,11 @@ from overproof.records.files import write_atomically
 from overproof.records.hashing import content_hash
 from overproof.report.audit_html import render_audit_html
 from overproof.report.audit_markdown import render_audit_markdown
-from overproof.report.audit_seal import PAGES, document_text, key_id, sealed_document
-from overproof.report.audit_view import view_of
+from overproof.report.audit_seal import NAME, PAGES, document_text, sealed_document
+from overproof.report.audit_signers import SignedBy, Signer
+from overproof.report.audit_view import AuditView, view_of
 
-__all__ = ["AuditReportPaths", "write_audit_report"]
+__all__ = ["AuditReportPaths", "pages_of", "write_audit_report"]
 
 
 class AuditReportPaths(NamedTuple):
@@ -59,6 +60,37 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a verdict cannot hold {type(value).__name__}")
 
 
+def pages_of(
+    record: Mapping[str, Any],
+    findings: Mapping[str, TestFinding],
+    signed_by: SignedBy | None,
+) -> dict[str, str]:
+    """The pages of a verdict, by their names, as they follow from its record.
+
+    Args:
+        record: of ``verdict.json``.
+        findings: of the record, read.
+        signed_by: with what it is signed.
+
+    Raises:
+        DataError: its parts do not agree.
+    """
+    plan = AuditPlan.model_validate(record["plan"])
+    view = view_of(
+        record["attestation"], findings, plan=plan, data=record["data"],
+        made_at=record["made_at"], version=record["overproof"],
+    )  # fmt: skip
+    return _drawn(view, content_hash(record), signed_by)
+
+
+def _drawn(view: AuditView, content: str, signed_by: SignedBy | None) -> dict[str, str]:
+    texts = (
+        render_audit_html(view, content_sha256=content, signed_by=signed_by),
+        render_audit_markdown(view, content_sha256=content, signed_by=signed_by),
+    )
+    return dict(zip(PAGES, texts, strict=True))
+
+
 def write_audit_report(
     attestation: Mapping[str, Any],
     findings: Mapping[str, TestFinding],
@@ -66,7 +98,8 @@ def write_audit_report(
     *,
     plan: AuditPlan,
     data: Sequence[Mapping[str, Any]] = (),
-    key: bytes | None = None,
+    finding_files: Mapping[str, str] | None = None,
+    signer: Signer | None = None,
     made_at: str | None = None,
 ) -> AuditReportPaths:
     """Write a verdict as a page, as Markdown and for machines.
@@ -77,7 +110,9 @@ def write_audit_report(
         out: the folder; made where it is not there.
         plan: as sealed.
         data: digests of what was tested: ``{test, at, files: {name: hash}}``.
-        key: signs; from `audit_seal.audit_key`. None leaves the verdict unsigned, and it says so.
+        finding_files: of each finding the ``sha256:…`` of its file's bytes, where it has one.
+        signer: signs, an `HmacSigner` or an `Ed25519Signer`. None leaves the verdict unsigned,
+            and it says so.
         made_at: ISO 8601; now where None, left out where empty.
 
     Returns:
@@ -94,20 +129,16 @@ def write_audit_report(
             "overproof": __version__,
             "attestation": attestation,
             "findings": {name: finding.to_json() for name, finding in findings.items()},
+            "finding_files": dict(finding_files or {}),
             "plan": plan.model_dump(mode="json"),
             "data": list(data),
         }
     )
     view = view_of(attestation, findings, plan=plan, data=data, made_at=made, version=__version__)
-    content, name = content_hash(record), None if key is None else key_id(key)
-    texts = (
-        render_audit_html(view, content_sha256=content, key_id=name),
-        render_audit_markdown(view, content_sha256=content, key_id=name),
-    )
-    pages = dict(zip(PAGES, texts, strict=True))
-    document = document_text(sealed_document(record, pages, key))
-    paths = AuditReportPaths(out / PAGES[0], out / PAGES[1], out / "verdict.json")
-    for path, text in zip(paths, (*texts, document), strict=True):
+    pages = _drawn(view, content_hash(record), None if signer is None else signer.signed_by)
+    document = document_text(sealed_document(record, pages, signer))
+    paths = AuditReportPaths(out / PAGES[0], out / PAGES[1], out / NAME)
+    for path, text in zip(paths, (*pages.values(), document), strict=True):
         try:
             write_atomically(path, text)
         except OSError as error:

@@ -9,6 +9,7 @@ from overproof.report.audit_view import KEPT, AuditView, TestView
 from overproof.report.audit_words import (
     BADGES,
     NOT_IDENTIFIABLE,
+    SHARE,
     effect_interval,
     effect_value,
     odds,
@@ -18,6 +19,9 @@ from overproof.report.audit_words import (
 from overproof.report.formats import capitalised, count
 
 __all__ = ["Cell", "glance", "identifiable", "what_decided"]
+
+NEGLIGIBLE = 1e-9  # below it the assumption is likelier to fail than chance to do this
+BEYOND = " What doubt remains is about the assumption."
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ def _sure(view: AuditView) -> Cell:
         return Cell(
             title,
             f"p = {p_words(one.adjusted)}",
-            f"Were the suspect innocent of this, and the test's assumption holds, so strong a "
-            f"result would come about in at most {odds(one.adjusted)} such audits. The limit set "
-            f"beforehand: {odds(view.alpha)}.",
+            f"Were the suspect innocent of this and the test's assumption true, chance would give "
+            f"so strong a result in at most {odds(one.adjusted)} such audits. The limit set "
+            f"beforehand: {odds(view.alpha)}.{BEYOND if one.adjusted < NEGLIGIBLE else ''}",
         )
     counted = [(one, p) for one in view.tests if one.adjusted is not None and (p := one.counting)]
     if not counted:
@@ -80,7 +84,11 @@ def _much(view: AuditView) -> Cell:
         big = effect_interval(known)
         return Cell(title, big, f"{capitalised(known.name)}.")
     interval = effect_interval(known)
-    return Cell(title, big, f"{capitalised(known.name)}{'; ' if interval else ''}{interval}.")
+    of_log = known is view.how_much[0] and known.unit == SHARE
+    apart = " Of the log, that is: not of the suspect's training data." if of_log else ""
+    return Cell(
+        title, big, f"{capitalised(known.name)}{'; ' if interval else ''}{interval}.{apart}"
+    )
 
 
 def _rests(view: AuditView) -> Cell:

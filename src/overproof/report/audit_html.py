@@ -11,7 +11,8 @@ from overproof.records.audit import AuditVerdict, Effect, Exactness
 from overproof.report import audit_words, facts
 from overproof.report.audit_charts import both, drawable, effect_chart, p_chart
 from overproof.report.audit_glance import glance, identifiable, what_decided
-from overproof.report.audit_seal import ALGORITHM
+from overproof.report.audit_seal_words import seal_words
+from overproof.report.audit_signers import SignedBy
 from overproof.report.audit_view import AuditView, TestView
 from overproof.report.html import environment
 
@@ -41,13 +42,15 @@ def _effect_chart(effect: Effect, key: str) -> Markup | None:
     return both(key, lambda inner, width: effect_chart(effect, inner, width))
 
 
-def render_audit_html(view: AuditView, *, content_sha256: str, key_id: str | None) -> str:
+def render_audit_html(
+    view: AuditView, *, content_sha256: str, signed_by: SignedBy | None = None
+) -> str:
     """The verdict page.
 
     Args:
         view: what it shows, from `audit_view.view_of`.
         content_sha256: hash of the record, as in ``verdict.json``.
-        key_id: name of the key that signs; None where nothing does.
+        signed_by: with what it is signed; None where it is not.
 
     Returns:
         One document with inline CSS and SVG. Every text from outside is escaped.
@@ -67,8 +70,8 @@ def render_audit_html(view: AuditView, *, content_sha256: str, key_id: str | Non
         words=audit_words,
         groups=facts.groups,
         content_sha256=content_sha256,
-        key_id=key_id,
-        algorithm=ALGORITHM,
+        signed_by=signed_by,
+        seal_words=seal_words(signed_by),
     )
     # No line ends between a number and its sign.
-    return re.sub(r"(?<=\d) (?=%)|(?<=[≥≤≈]) (?=\d)", "\N{NO-BREAK SPACE}", page)
+    return re.sub(r"(?<=\d) (?=%|× 10)|(?<=×) (?=10)|(?<=[≥≤≈]) (?=\d)", "\N{NO-BREAK SPACE}", page)

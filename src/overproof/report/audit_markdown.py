@@ -5,10 +5,12 @@ from __future__ import annotations
 from overproof.records.audit import Effect, Exactness, PValue
 from overproof.report import facts
 from overproof.report.audit_glance import glance
-from overproof.report.audit_seal import ALGORITHM
+from overproof.report.audit_seal_words import seal_words
+from overproof.report.audit_signers import SignedBy
 from overproof.report.audit_view import AuditView, TestView
 from overproof.report.audit_words import (
     BADGES,
+    GLOSSARY,
     effect_interval,
     effect_value,
     floor_words,
@@ -22,13 +24,15 @@ from overproof.report.markdown import plain, table
 __all__ = ["render_audit_markdown"]
 
 
-def render_audit_markdown(view: AuditView, *, content_sha256: str, key_id: str | None) -> str:
+def render_audit_markdown(
+    view: AuditView, *, content_sha256: str, signed_by: SignedBy | None = None
+) -> str:
     """The verdict as Markdown; every text from outside is escaped.
 
     Args:
         view: what it shows, from `audit_view.view_of`.
         content_sha256: hash of the record, as in ``verdict.json``.
-        key_id: name of the key that signs; None where nothing does.
+        signed_by: with what it is signed; None where it is not.
     """
     parts = [
         *_head(view),
@@ -38,7 +42,7 @@ def render_audit_markdown(view: AuditView, *, content_sha256: str, key_id: str |
         *_much(view),
         *_plan(view),
         *_reading(),
-        *_seal(content_sha256, key_id),
+        *_seal(content_sha256, signed_by),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -193,20 +197,16 @@ def _code(text: str) -> str:
 
 def _reading() -> list[str]:
     rows = [f"- **{BADGES[kind].word}**: {BADGES[kind].meaning}" for kind in Exactness]
-    return ["## Reading the numbers", "\n".join(rows)]
+    words = [f"- **{word}**: {meaning}" for word, meaning in GLOSSARY]
+    return ["## Reading the numbers", "\n".join(rows), "### Words used here", "\n".join(words)]
 
 
-def _seal(content_sha256: str, key_id: str | None) -> list[str]:
-    if key_id is None:
-        said = (
-            "Not signed: no key was given. The hashes in `verdict.json` show changes by accident; "
-            "whoever means to change the verdict can hash it again."
-        )
-    else:
-        said = (
-            f"Signed with {ALGORITHM} under the key `{key_id}`; the signature stands in "
-            "`verdict.json` and covers the record and both pages. It convinces whoever holds the "
-            "key, does not show a third party which of its holders signed, and says nothing of "
-            "when."
-        )
-    return ["## Signature", said, f"Hash of the record: `{content_sha256}`"]
+def _seal(content_sha256: str, signed_by: SignedBy | None) -> list[str]:
+    words = seal_words(signed_by)
+    rows = [f"- Hash of the record: `{content_sha256}`"]
+    if signed_by is not None:
+        kind = "Fingerprint of the public key" if signed_by.public else "Name of the key"
+        rows = [f"- Algorithm: {signed_by.algorithm}", f"- {kind}: `{signed_by.name}`", *rows]
+    said = [f"**{words.shows}**", words.whose, words.limits]
+    check = [f"To check it: `{words.command}`"] if words.command else []
+    return ["## Signature", *(part for part in said if part != "****"), "\n".join(rows), *check]

@@ -21,7 +21,17 @@ from overproof.report.audit_words import KINDS, VERDICTS, Kind, Wording, seen
 from overproof.report.formats import capitalised
 from overproof.report.guard import ODD
 
-__all__ = ["DECISIONS", "KEPT", "NOT_RUN", "REJECTED", "AuditView", "Digest", "TestView", "view_of"]
+__all__ = [
+    "DECISIONS",
+    "KEPT",
+    "NOT_RUN",
+    "REJECTED",
+    "AuditView",
+    "Digest",
+    "TestView",
+    "shown",
+    "view_of",
+]
 
 REJECTED, KEPT, NOT_RUN = "null hypothesis rejected", "not rejected", "planned and not run"
 DECISIONS = {  # the class of each decision's colour
@@ -30,6 +40,7 @@ DECISIONS = {  # the class of each decision's colour
     "refused": "refused",
     NOT_RUN: "absent",
     "approximate, decides nothing": "idle",
+    "not decided yet, a later look is planned": "idle",
     "not planned, decides nothing": "idle",
 }
 LONGEST = 4_000

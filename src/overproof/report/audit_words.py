@@ -10,7 +10,10 @@ from overproof.report.formats import MINUS, percent
 
 __all__ = [
     "BADGES",
+    "GLOSSARY",
     "KINDS",
+    "NOT_IDENTIFIABLE",
+    "SHARE",
     "VERDICTS",
     "Badge",
     "Kind",
@@ -143,6 +146,7 @@ KINDS = {
     "phrasings": Kind(
         "Phrasings chosen by an account's key",
         "Does the suspect prefer the phrasings that the account's secret key chose?",
+        AuditVerdict.TRAINED,
     ),
 }
 
@@ -163,8 +167,9 @@ BADGES = {
     Exactness.RANK: Badge(
         "#",
         "rank",
-        "The suspect's place among reference models. It rests on their being comparable, and "
-        "cannot go below one in their number plus one.",
+        "A place among others: of the suspect among reference models, or of the real key among "
+        "random ones. Among models it rests on their being comparable, among keys on the real one "
+        "having been drawn like them. It cannot go below one in their number plus one.",
         "rank",
     ),
     Exactness.CONDITIONAL: Badge(
@@ -181,6 +186,30 @@ BADGES = {
         "approximate",
     ),
 }
+
+
+GLOSSARY = (  # for a reader who meets these words for the first time
+    ("Suspect", "the model that is examined."),
+    ("Teacher", "the model whose answers the suspect may have been trained on."),
+    ("Log", "the record of what the teacher was asked, and what it answered."),
+    (
+        "Ghost",
+        "an answer drawn in the same way as the one that was served, and shown to nobody. A model "
+        "that clearly prefers the served ones to their ghosts has met them, be it through others.",
+    ),
+    ("Watermark", "a faint pattern that a secret key leaves in a text, too weak to be read."),
+    (
+        "Null hypothesis",
+        "the innocent explanation. A test can reject it, and never prove it.",
+    ),
+    ("Level α", "the risk of a wrong accusation that was accepted beforehand."),
+    ("Lower bound", "at least so much, but for the small risk stated; the truth may be more."),
+    (
+        "Hash, fingerprint",
+        "a short number computed from a file or a key. Another file has another hash, so equal "
+        "hashes mean equal files.",
+    ),
+)
 
 
 def p_words(value: float, log10: float | None = None) -> str:

@@ -89,17 +89,17 @@ def pooled_log(world: World, prompts: int | None = None) -> Pooling:
 def ghost_finding(world: World, member: Member) -> tuple[TestFinding, dict[str, Any]]:
     """The test of one suspect, and the truth beside it.
 
-    Models that never saw A are scored on fewer prompts, to save time.
+    Models that saw none of the log's served answers are scored on fewer prompts, to save time.
     """
     plan = world.plan
-    few = min(plan.null_prompts, plan.log) if member.arm.null else None
+    used = world.used(member)
+    few = None if used else min(plan.null_prompts, plan.log)
     pooling = pooled_log(world, few)
     pools = _attached(pooling.pools, "suspect", _logprobs(world, member, pooling.pools))
     sealed, manifest, indices = sealed_log(world.log("served"))
     check = verify_log(sealed, manifest, indices=indices)
     settings = GhostSettings(alpha=plan.alpha, seed=plan.seed)
     finding = ghosts_test(replace(pooling, pools=pools), settings, commitment=check)
-    used = world.used(member)
     items = set(finding.details.get("items", ()))
     right = {pool.ids[0] for pool in pools if str(pool.prompt) in used}
     scores = score_pools(pools).scores

@@ -1,13 +1,16 @@
-"""Radioactivity, from text alone and from open weights, and what the plain z-test would say."""
+"""Radioactivity, from text and from open weights, and what the plain z-test would say."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
 from overproof.audit.alternate_keys import alternate_keys
+from overproof.audit.contrast import contrast_test
 from overproof.audit.green_mass import green_mass_test
 from overproof.audit.radioactivity import Plan, watermark_test
 from overproof.audit.watermarks.kgw import Kgw
@@ -17,7 +20,18 @@ from overproof.proving.audit.serving import marking_key, scheme_of
 from overproof.proving.audit.world import World
 from overproof.records.audit import TestFinding
 
-__all__ = ["answers_of", "mark_findings", "null_keys"]
+if TYPE_CHECKING:
+    from overproof.train.tiny_lm import Example, TinyLm
+
+__all__ = ["MARK_TESTS", "answers_of", "mark_findings", "null_keys"]
+
+Floats = npt.NDArray[np.float64]
+MARK_TESTS = (
+    "watermark",
+    "watermark, teacher at hand",
+    "green mass",
+    "green mass, teacher at hand",
+)
 
 
 def answers_of(world: World, member: Member) -> list[list[str]]:
@@ -40,39 +54,68 @@ def answers_of(world: World, member: Member) -> list[list[str]]:
     return [list(row) for row in world.kept(f"answers/{member.name}", key, make)]
 
 
-def mark_findings(world: World, member: Member) -> tuple[TestFinding, TestFinding, dict[str, Any]]:
-    """The test from text, the test from open weights, and for null models the count over keys."""
-    from overproof.train.tiny_use import next_token_tables
+def mark_findings(world: World, member: Member) -> tuple[dict[str, TestFinding], dict[str, Any]]:
+    """Every form of the test, and for models that never saw A the count over random keys.
 
+    Text alone and open weights, each as it stands and beyond what the unmarked teacher expects. A
+    shadow student's place on the dose curve needs the last of them alone.
+    """
     plan = world.plan
     scheme = scheme_of(plan, world.vocabulary.size)
     key = marking_key(plan, scheme)
     settings = Plan(alpha=plan.alpha, alternates=plan.alternates, seed=plan.seed + 1)
+    found = {MARK_TESTS[3]: _beyond_by_weights(world, member, scheme, key, settings)}
+    if not member.arm.suspect:
+        return found, {}
     answers = answers_of(world, member)
-    questions = [world.prompt_ids(prompt.text) for prompt in world.prompts("judged")]
-    texts = [world.answer_ids(text) for row in answers for text in row]
-    prompts = [ids for ids, row in zip(questions, answers, strict=True) for _ in row]
+    questions = [prompt.text for prompt in world.prompts("judged")]
+    said = world.examples([(q, text) for q, row in zip(questions, answers, strict=True)
+                           for text in row])  # fmt: skip
+    texts, prompts = [e.answer for e in said], [e.prompt for e in said]
     tokenizer = vocabulary_hash(world.vocabulary.table)
-    black = watermark_test(
+    found[MARK_TESTS[0]] = watermark_test(
         texts, scheme, key, prompts=prompts, plan=settings,
         tokenizer=tokenizer, teacher_tokenizer=tokenizer,
     )  # fmt: skip
-    rows = [
-        (prompt.text, row[0]) for prompt, row in zip(world.prompts("judged"), answers, strict=True)
-    ]
-    examples = world.examples(rows)
-    white = green_mass_test(
-        [example.answer for example in examples],
-        next_token_tables(world.model(member), examples),
-        scheme, key, prompts=questions, plan=settings,
+    teacher = world.model(world.member("A"))
+    found[MARK_TESTS[1]] = contrast_test(
+        texts, next_token_tables_of(teacher, said), scheme, key, prompts=prompts, plan=settings
+    )
+    first = world.examples([(q, row[0]) for q, row in zip(questions, answers, strict=True)])
+    found[MARK_TESTS[2]] = green_mass_test(
+        [e.answer for e in first], next_token_tables_of(world.model(member), first),
+        scheme, key, prompts=[e.prompt for e in first], plan=settings,
     )  # fmt: skip
-    found: dict[str, Any] = {}
-    if member.arm.null:
-        pairs = unique_pairs(
-            texts, prompts, width=scheme.width, pad=scheme.pad, vocabulary=scheme.vocabulary
-        )
-        found = null_keys(pairs, scheme, plan.null_keys, plan.alpha, plan.seed + 77 + member.seed)
-    return black, white, found
+    if not member.arm.null:
+        return found, {}
+    pairs = unique_pairs(
+        texts, prompts, width=scheme.width, pad=scheme.pad, vocabulary=scheme.vocabulary
+    )
+    seed = plan.seed + 77 + member.seed
+    return found, null_keys(pairs, scheme, plan.null_keys, plan.alpha, seed)
+
+
+def _beyond_by_weights(
+    world: World, member: Member, scheme: Kgw, key: int, settings: Plan
+) -> TestFinding:
+    """What the suspect puts on green tokens where A answered without its mark.
+
+    A's plain answers do not depend on the key, and are where A's students do as A does.
+    """
+    rows = world.log("served")["rows"]
+    plain = world.examples([(row["prompt"], row["answers"][row["served"]]) for row in rows])
+    return contrast_test(
+        [e.answer for e in plain], next_token_tables_of(world.model(world.member("A")), plain),
+        scheme, key, suspect=next_token_tables_of(world.model(member), plain),
+        prompts=[e.prompt for e in plain], plan=settings,
+    )  # fmt: skip
+
+
+def next_token_tables_of(model: TinyLm, examples: Sequence[Example]) -> Iterator[Floats]:
+    """Next-token probabilities, one example at a time; torch is loaded when they are asked for."""
+    from overproof.train.tiny_use import next_token_tables
+
+    return next_token_tables(model, examples)
 
 
 def null_keys(pairs: Pairs, scheme: Kgw, keys: int, alpha: float, seed: int) -> dict[str, int]:

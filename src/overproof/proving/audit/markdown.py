@@ -107,7 +107,7 @@ def _amounts(tables: dict[str, Any]) -> list[str]:
         ),
         "## Dose equivalent",
         _table(
-            ("student", "dose in %", "excess of green mass", "estimate", "low", "high", "covered",
+            ("student", "dose in %", "excess", "estimate", "low", "high", "covered",
              "why"),
             [
                 (r["name"], r["dose"], r["effect"], r["estimate"], r["low"], r["high"],

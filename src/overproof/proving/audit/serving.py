@@ -20,6 +20,7 @@ from overproof.audit.commitments import (
 from overproof.audit.watermarks.kgw import Kgw
 from overproof.audit.watermarks.mersenne import HeadOfPermutation
 from overproof.proving.audit.plan import StudyPlan
+from overproof.proving.audit.remembered import RememberedKgw
 
 if TYPE_CHECKING:
     from overproof.proving.audit.world import Served, World
@@ -31,7 +32,7 @@ STREAMS = {"served": 11, "marked": 12, "other": 13}
 
 def scheme_of(plan: StudyPlan, vocabulary: int) -> Kgw:
     """A's watermark: green lists seeded by the last token."""
-    return Kgw(vocabulary, share=plan.green)
+    return RememberedKgw(vocabulary, share=plan.green)
 
 
 def marking_key(plan: StudyPlan, scheme: Kgw) -> int:

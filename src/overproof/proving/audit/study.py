@@ -34,6 +34,7 @@ from overproof.records.files import write_atomically
 __all__ = ["StudyResult", "Task", "run_study", "run_task"]
 
 Progress = Callable[[str, int, int], None]
+JUDGED = 2  # raise it when what a test computes changes: models stay, findings are made anew
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _world(plan: StudyPlan, out: Path) -> World:
 
 
 def _key(world: World, member: Member) -> list[Any]:
-    return [world.plan.fingerprint, world.model_key(member)]
+    return [JUDGED, world.plan.fingerprint, world.model_key(member)]
 
 
 def _judged(world: World, member: Member) -> Any:
@@ -78,8 +79,9 @@ def _judged(world: World, member: Member) -> Any:
         if member.arm.suspect:
             finding, truth = ghost_finding(world, member)
             found |= {"ghosts": finding.to_json(), "truth": truth}
-        black, white, null = mark_findings(world, member)
-        found |= {"watermark": black.to_json(), "green mass": white.to_json(), "null keys": null}
+        marks, null = mark_findings(world, member)
+        found |= {name: finding.to_json() for name, finding in marks.items()}
+        found["null keys"] = null
         found["cpu_s"] = process_time() - begun
         return found
 
@@ -219,7 +221,7 @@ def _shared(world: World) -> dict[str, Any]:
         return found
 
     keys = [world.model_key(member) for member in world.members.values()]
-    return dict(world.kept("found/all", [world.plan.fingerprint, keys], make))
+    return dict(world.kept("found/all", [JUDGED, world.plan.fingerprint, keys], make))
 
 
 def _coverage(world: World, found: dict[str, Any]) -> list[dict[str, Any]]:

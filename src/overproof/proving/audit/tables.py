@@ -13,12 +13,14 @@ from typing import Any
 
 from overproof.audit.dose import ShadowStudent, dose_equivalent
 from overproof.proving.audit.cast import Arm
+from overproof.proving.audit.mark_stage import MARK_TESTS
 from overproof.proving.audit.plan import StudyPlan
 from overproof.stats.intervals import clopper_pearson
 
 __all__ = ["TESTS", "make_tables", "share"]
 
-TESTS = ("ghosts", "watermark", "green mass", "references", "base shift")
+TESTS = ("ghosts", *MARK_TESTS, "references", "base shift")
+DOSED = MARK_TESTS[3]
 NULLS = frozenset(arm.value for arm in Arm if arm.null)
 Row = dict[str, Any]
 
@@ -136,11 +138,11 @@ def _doses(entries: Sequence[Row]) -> list[Row]:
     shadows = [
         ShadowStudent(entry["recipe"], 100 * entry["dose"], 0, _effect(entry)[0])
         for entry in entries
-        if entry["arm"] == Arm.SHADOW.value and entry["green mass"]["effects"]
+        if entry["arm"] == Arm.SHADOW.value and entry[DOSED]["effects"]
     ]
     rows = []
     for entry in entries:
-        if entry["arm"] != Arm.MARKED.value or not entry["green mass"]["effects"]:
+        if entry["arm"] != Arm.MARKED.value or not entry[DOSED]["effects"]:
             continue
         effect, error = _effect(entry)
         found = dose_equivalent(effect, shadows, error=error)
@@ -155,8 +157,8 @@ def _doses(entries: Sequence[Row]) -> list[Row]:
 
 
 def _effect(entry: Row) -> tuple[float, float]:
-    """The excess of green mass and its standard error."""
-    first = entry["green mass"]["effects"][0]
+    """The excess of the mark over the teacher's expectation, and its standard error."""
+    first = entry[DOSED]["effects"][0]
     wide = 0.0 if first["low"] is None else first["high"] - first["low"]
     return float(first["value"]), wide / (2 * 1.959964)
 
