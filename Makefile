@@ -39,7 +39,7 @@ slow: models
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 bench: models
-	for bench in audit_speed imports ledger stats collect filters faults encoder train predict \
+	for bench in audit_marks audit_speed imports ledger stats collect filters faults encoder train predict \
 	    guard_throttling guard_speed guard_peers guard_quality guard_adaptive; do \
 	  echo "== $$bench"; $(BIN)/python bench/$$bench.py --quick || exit 1; done
 

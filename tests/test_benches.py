@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHES = (
+    "audit_marks",
     "audit_speed",
     "collect",
     "encoder",
@@ -29,7 +30,7 @@ BENCHES = (
     "train",
 )
 # A minute or more each, of training or of simulated traffic: `make bench` runs them.
-LONG = {"audit_speed", "guard_peers", "guard_quality", "guard_speed", "train"}
+LONG = {"audit_marks", "audit_speed", "guard_peers", "guard_quality", "guard_speed", "train"}
 
 pytestmark = pytest.mark.slow
 

@@ -71,14 +71,14 @@ def test_hits_are_those_of_transformers_detector(model: Any) -> None:
     assert len(pairs) == theirs.num_tokens_scored[0]
 
 
-@LONG[1]
-def test_false_positives_on_templates_beside_transformers_detector() -> None:
+@pytest.mark.parametrize("keys", [20, pytest.param(60, marks=LONG)])
+def test_false_positives_on_templates_beside_transformers_detector(keys: int) -> None:
     """Nobody marked these texts; three frames are repeated over and over, under many keys."""
     from audit_templates import rejections
 
-    ours, theirs, each = rejections(keys=60, alternates=99, vocabulary=64)
-    assert ours <= binom.ppf(0.9999, 60, 0.01)  # the rank is exact: one in a hundred
-    assert theirs > 0.1 * 60  # the negative control: it must fail
+    ours, theirs, each = rejections(keys=keys, alternates=99, vocabulary=64)
+    assert ours <= binom.ppf(0.9999, keys, 0.01)  # the rank is exact: one in a hundred
+    assert theirs > 0.1 * keys  # the negative control: it must fail
     assert each <= theirs
 
 

@@ -7,11 +7,12 @@ import pytest
 from scipy.stats import binomtest
 
 from overproof.audit.alternate_keys import alternate_key_rank, rank_p
-from overproof.audit.watermarks import kgw_lists
+from overproof.audit.watermarks import kgw_lists, mersenne
 from overproof.audit.watermarks.kgw import Kgw
 from overproof.audit.watermarks.kgw_lists import RING, related_keys, smooth_numbers
 from overproof.audit.watermarks.mersenne import HeadOfPermutation
 from overproof.audit.watermarks.pairs import Pairs, pairs_of
+from overproof.audit.watermarks.twister import WORDS, Twisters, first_states
 
 V = 24
 
@@ -43,16 +44,19 @@ def test_a_scan_is_the_sum_of_its_hits(
     assert (scheme.scan(pairs, keys) == found).all()
 
 
-def test_related_keys_are_odd_multiples_of_each_other() -> None:
+def test_related_keys_are_of_one_family() -> None:
     rng, key = np.random.default_rng(0), 0x9ABCDEF1
     others = related_keys(key, 99, rng, lambda each: each >= 1 << 24)
     assert len({key, *others}) == 100
     assert min(others) >= 1 << 24
-    ratios = [pow(key, -1, RING) * each % RING for each in others]
     known = set(smooth_numbers(200))
-    inverses = {pow(h, -1, RING) for h in known}
-    assert all(any(r * h % RING in known for h in known) for r in ratios)
-    assert not known <= inverses
+    # Of the family of b: this key over each multiplier, with or without the half of the ring.
+    bases = {(key + more) * pow(h, -1, RING) % RING for h in known for more in (0, RING // 2)}
+    families = [{(b * h + more) % RING for h in known for more in (0, RING // 2)} for b in bases]
+    assert any({key, *others} <= family for family in families)
+    halves = {key, *others} & {(each + RING // 2) % RING for each in (key, *others)}
+    assert len(halves) >= 70  # most come in twos; some are left out at random
+    assert any(each not in {key * h % RING for h in known} for each in others)
     assert smooth_numbers(13) == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25]
     few = related_keys(1 << 31, 19, rng, lambda each: each >= 1 << 24)
     assert few == [1 << 31] * 19  # such a key has no other multiple: ranks say 1, not 1 / 20
@@ -96,16 +100,37 @@ def test_multiples_of_the_real_key_itself_would_not_do() -> None:
     assert len(set(fair)) > 1
 
 
-@pytest.mark.parametrize(("size", "head"), [(9, 9), (9, 8), (50, 1), (70_000, 66_000)])
-def test_lists_of_any_share_in_batches(size: int, head: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "head"), [(9, 9), (9, 8), (50, 1), (32_000, 8000), (70_000, 66_000), (9000, 4999)]
+)
+@pytest.mark.parametrize("enough", [0, 1000])
+def test_lists_of_any_share_in_batches(
+    size: int, head: int, enough: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch = pytest.importorskip("torch")
+    monkeypatch.setattr(mersenne, "ENOUGH", enough)  # side by side, or one by one
+    monkeypatch.setattr(mersenne, "NARROW", 0)
     place = HeadOfPermutation(size, head)
-    seeds = np.random.default_rng(size).integers(0, RING, place.batch)
-    for start in range(2):  # buffers are used again
-        place.draw(seeds + start)
-        for row in (0, len(seeds) - 1):
-            seed = int(seeds[row]) + start
+    seeds = np.random.default_rng(size).integers(0, RING, 2 * place.batch + 1)  # and a part of one
+    seeds[-1] = RING - 1
+    done = 0
+    for some in place.batches(seeds):
+        for row in {0, some.stop - some.start - 1}:
+            seed = int(seeds[some.start + row])
             order = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).numpy()
             truth = np.isin(np.arange(size), order[:head])
-            rows = np.full(size, row)
-            assert (place.stands(rows, np.arange(size)) == truth).all()
+            assert (place.stands(np.full(size, row), np.arange(size)) == truth).all()
+        done = some.stop
+    assert done == len(seeds)
+
+
+def test_words_of_many_generators_are_those_of_each() -> None:
+    seeds = np.random.default_rng(0).integers(0, RING, 5).astype(np.uint32)
+    seeds[0], seeds[1] = 0, RING - 1
+    twisters = Twisters(6)
+    for _ in range(2):  # buffers are used again
+        twisters.start(first_states(seeds))
+        words = np.concatenate([twisters.block().copy() for _ in range(4)])
+        for column, seed in enumerate(seeds):
+            theirs = np.random.RandomState(seed).randint(0, 2**32, size=4 * WORDS, dtype=np.uint32)
+            assert (words[:, column] == theirs).all()

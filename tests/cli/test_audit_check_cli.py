@@ -278,4 +278,4 @@ def test_wrong_input_ends_before_anything_is_said(
     assert isinstance(run("verdict", case, "--signing-key", tmp_path / "none"), DataError)
     # A copied finding would stand under two names.
     shutil.copy(case / "findings" / "ghosts.json", case / "findings" / "copy.json")
-    assert "under another test's name" in run("verdict", case, "--signing-key", key[0]).reason
+    assert "copied or renamed" in run("verdict", case, "--signing-key", key[0]).reason

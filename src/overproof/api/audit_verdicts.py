@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overproof.api.audit_plans import PLAN
-from overproof.errors import ConfigError, DataError
+from overproof.errors import ConfigError
 
 if TYPE_CHECKING:
     from overproof.audit.attestation import Attestation
@@ -66,6 +66,7 @@ def audit_verdict(
         SecretError: a variable holds no key.
         MissingExtraError: an Ed25519 key was given, and cryptography is not installed.
     """
+    from overproof.api.audit_grounds import finding_digests
     from overproof.audit.attestation import attest
     from overproof.audit.finding_files import read_findings
     from overproof.audit.preregistration import read_data_digests, read_sealed_plan
@@ -84,7 +85,7 @@ def audit_verdict(
         out or directory,
         plan=sealed.plan,
         data=[asdict(each) for each in data],
-        finding_files=_finding_files(directory, findings),
+        finding_files=finding_digests(directory),
         signer=signer,
     )
     signed_by = None if signer is None else signer.signed_by
@@ -109,23 +110,6 @@ def _signer(signing_key: Path | None) -> Signer | None:
             "unset one, or name the key with --signing-key",
         )  # fmt: skip
     return private if shared is None else HmacSigner(shared)
-
-
-def _finding_files(directory: Path, findings: Mapping[str, TestFinding]) -> dict[str, str]:
-    """Digests of the findings' files.
-
-    Raises:
-        DataError: a file says that it is another test's, as one that was copied does.
-    """
-    from overproof.api.audit_grounds import FINDINGS, finding_digests
-
-    digests = finding_digests(directory)
-    if wrong := sorted(set(digests) ^ set(findings)):
-        raise DataError(
-            f"{directory / FINDINGS}: {wrong[0]}", "is a finding under another test's name",
-            "each finding stands in NAME.json, as its test wrote it",
-        )  # fmt: skip
-    return digests
 
 
 def _how_much(

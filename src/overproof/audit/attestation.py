@@ -335,5 +335,5 @@ def _caveats(
         if any(d.at < sealed.sealed_at for d in data if d.test == each.name):
             out.append(f"Data of {each.name} were recorded before the plan was sealed.")
         if each.decision is Decision.REJECTED and each.reasons:
-            out.append(f"{each.name}: {'; '.join(each.reasons)}.")
+            out.append(f"{each.name}: {'; '.join(each.reasons).rstrip('.')}.")
     return tuple(out)

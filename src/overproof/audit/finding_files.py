@@ -37,13 +37,19 @@ def write_finding(directory: Path, name: str, plan_sha256: str, finding: TestFin
     """Write a finding, whole or not at all; an earlier one of the name is replaced.
 
     Raises:
-        OSError: a full disk, a missing permission.
+        DataError: a full disk, a missing permission.
     """
     body = {"format": FORMAT, "name": name, "plan_sha256": plan_sha256,
             "finding": plain(finding.to_json())}  # fmt: skip
     text = json.dumps(body | {"sha256": content_hash(body)}, indent=1, ensure_ascii=False) + "\n"
     path = directory / FOLDER / f"{name}.json"
-    write_atomically(path, text)
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise DataError(
+            str(path), f"cannot be written: {error.strerror or error}",
+            "make room or give permission, and run the same test again",
+        ) from error  # fmt: skip
     return path
 
 
@@ -63,6 +69,8 @@ def read_findings(directory: Path, plan_sha256: str) -> dict[str, TestFinding]:
             if content_hash(raw) != sha256:
                 raise ValueError("its bytes do not have the hash that it states")
             name, plan, finding = raw["name"], raw["plan_sha256"], finding_of(raw["finding"])
+            if name != path.stem:
+                raise ValueError(f"it is the finding of {name!r}, copied or renamed")
         except OSError as error:
             raise DataError(str(path), f"cannot be read: {error.strerror or error}") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -3,7 +3,8 @@
 The seed of a list is ``key * context mod 2^32``. Keys that are multiples of one another by small
 odd numbers therefore share lists: under key ``3b`` context 5 has the list that context 15 has under
 key ``b``. With a thousand such keys over the contexts of a vocabulary, fewer than half of the lists
-are different ones. The rank of the real key stays exact, see `related_keys`.
+are different ones. And a key plus 2^31 gives every even context the list that it had. The rank of
+the real key stays exact, see `related_keys`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ TURN = 1 << 15  # lists that one thread takes at once, whatever the number of pr
 QUERIES = 1 << 18  # look-ups at once
 WRAP = 2**64 - 1  # transformers takes seeds modulo this
 RING = 1 << 32  # and torch modulo this
+HALF = RING // 2  # what even contexts do not see of a key
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,14 @@ def related_keys(
 ) -> list[int]:
     """Alternates of ``key`` that share green lists with it and with each other.
 
-    The real key takes a place i drawn at random among fixed odd multipliers h, and the alternates
-    are ``b h_j mod 2^32`` with ``b = key / h_i``. Odd numbers have inverses modulo 2^32, so for a
-    key drawn uniformly every one of the keys ``b h_j`` that is allowed is equally likely to be the
-    real one, given all of them: they are exchangeable, which is all that a rank needs.
+    The family of a number b holds ``b h mod 2^32`` and ``b h + 2^31 mod 2^32`` for fixed odd
+    multipliers h. The real key takes a place in it drawn at random, which settles b. Every place is
+    a one-to-one map of the numbers modulo 2^32 (odd numbers have inverses), so for a key drawn
+    uniformly every one of the family that is allowed is equally likely to be the real one, given
+    all of them: they are exchangeable, which is all that a rank needs.
+
+    Half of the lists of ``key + 2^31`` are those of the key itself, so under a trace that one
+    alternate scores high too; the others share lists with it only after different contexts.
 
     Args:
         key: the real key, from 0 to 2^32 - 1.
@@ -107,11 +113,12 @@ def related_keys(
         allowed: whether a key could have been a real one; must hold of ``key``.
     """
     spare = 16 + count // 16  # one in 256 is too short a key
-    multipliers = smooth_numbers(count + 1 + spare)
-    base = key * pow(multipliers[int(rng.integers(len(multipliers)))], -1, RING)
-    family = dict.fromkeys(base * each % RING for each in multipliers)
+    multipliers = smooth_numbers((count + 2 + spare) // 2)
+    place = int(rng.integers(2 * len(multipliers)))
+    base = (key + HALF * (place % 2)) * pow(multipliers[place // 2], -1, RING)
+    family = dict.fromkeys((base * h + more) % RING for h in multipliers for more in (0, HALF))
     others = [each for each in family if each != key and allowed(each)]
-    if len(family) == len(multipliers) and len(others) >= count:
+    if len(family) == 2 * len(multipliers) and len(others) >= count:
         chosen = np.sort(rng.permutation(len(others))[:count])
         return [others[i] for i in chosen]
     # A key that ends in 16 zeros or more has equal multiples: random ones are as likely as it is.
@@ -146,7 +153,7 @@ def scan_lists(
     step = max(1, CELLS // len(groups.contexts))
     for first in range(0, len(keys), step):
         part = keys[first : first + step]
-        cells = np.concatenate([_seeds(groups, key) for key in part])
+        cells = np.stack([_seeds(groups, key) for key in part], axis=1).ravel()
         cells <<= np.uint64(CELL_BITS)
         cells |= np.arange(len(cells), dtype=np.uint64)
         cells.sort()
@@ -165,7 +172,7 @@ def _scan_cells(
     keys: int,
     told: Callable[[float], None],
 ) -> Floats:
-    """The sums of one turn; ``cells`` are sorted: the seed above, key and context below."""
+    """The sums of one turn; ``cells`` are sorted: the seed above, context and key below."""
     seeds = cells >> np.uint64(CELL_BITS)
     bounds = np.flatnonzero(np.diff(seeds, prepend=seeds[:1] + np.uint64(1)))
     lists = seeds[bounds].astype(np.int64)
@@ -181,12 +188,19 @@ def _scan_cells(
 
     # numpy lets go of the interpreter's lock in all long steps. Sums are added up in order, so
     # that the number of processors changes no bit.
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(_threads()) as pool:
         parts = pool.map(take, starts) if len(starts) > 1 else map(take, starts)
         for done, part in enumerate(parts, 1):
             totals += part
             told(done / len(starts))
     return totals
+
+
+def _threads() -> int:
+    """As many as there are processors, or as OMP_NUM_THREADS allows."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(allowed) if allowed.isdecimal() and int(allowed) else MOST_THREADS
+    return min(most, MOST_THREADS, os.cpu_count() or 1)
 
 
 def _take_turn(
@@ -198,16 +212,20 @@ def _take_turn(
 ) -> Floats:
     """The sums of some lists, list i being that of the cells from ``edges[i]`` on."""
     head, totals = groups.head(), np.zeros(keys)
-    for start in range(0, len(lists), head.batch):
-        some = lists[start : start + head.batch]
-        head.draw(some.tolist())
-        ends = edges[start : start + len(some) + 1]
-        rows = np.repeat(np.arange(len(some)), np.diff(ends))
+    for some in head.batches(lists):
+        ends = edges[some.start : some.stop + 1]
+        rows = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
         which = (cells[ends[0] : ends[-1]] & np.uint64(CELLS - 1)).astype(np.int64)
-        key, context = np.divmod(which, len(groups.contexts))
-        for piece in _pieces(groups.sizes[context]):
-            part = np.stack([rows[piece], key[piece], context[piece]])
-            totals += _sums(groups, head, part, keys)
+        context, key = np.divmod(which, keys)
+        # Keys that share the list of the same context share its sum.
+        new = np.ones(len(which), dtype=bool)
+        new[1:] = (context[1:] != context[:-1]) | (rows[1:] != rows[:-1])
+        rows, context, owner = rows[new], context[new], np.cumsum(new) - 1
+        sums = np.concatenate(
+            [_sums(groups, head, rows[piece], context[piece])
+             for piece in _pieces(groups.sizes[context])]
+        )  # fmt: skip
+        totals += np.bincount(key, sums[owner], keys)
     return totals
 
 
@@ -225,13 +243,11 @@ def _pieces(sizes: Ints) -> Iterator[slice]:
         first = last
 
 
-def _sums(groups: ContextGroups, head: HeadOfPermutation, cells: Ints, keys: int) -> Floats:
-    """Weighted hits by key of cells, each a column: row of its list, key, context."""
-    rows, key, context = cells
+def _sums(groups: ContextGroups, head: HeadOfPermutation, rows: Ints, context: Ints) -> Floats:
+    """Weighted hits of each context under the list of its row."""
     sizes = groups.sizes[context]
-    ends = np.cumsum(sizes)
-    index = np.repeat(groups.starts[context] - ends + sizes, sizes) + np.arange(ends[-1])
+    starts = np.cumsum(sizes) - sizes
+    index = np.repeat(groups.starts[context] - starts, sizes) + np.arange(sizes.sum())
     found = head.stands(np.repeat(rows, sizes), groups.tokens[index])
-    hit = index[found]
-    weights = None if groups.weights is None else groups.weights[hit]
-    return np.bincount(np.repeat(key, sizes)[found], weights, keys).astype(np.float64)
+    hits = found.astype(np.float64) if groups.weights is None else found * groups.weights[index]
+    return np.asarray(np.add.reduceat(hits, starts))
