@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import importlib
 import json
 import os
@@ -177,6 +178,8 @@ class Transformers:
 
         def test(key: int, texts: np.ndarray) -> bool:
             if self._made is None or self._made[0] != key:
+                self._made = None
+                gc.collect()  # detectors hold caches that hold them: lists of all keys pile up
                 detector = WatermarkDetector(
                     self._model, "cpu", WatermarkingConfig(hashing_key=key)
                 )

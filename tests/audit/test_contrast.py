@@ -165,6 +165,32 @@ def test_hoeffdings_bound_holds_for_every_score_of_small_lists() -> None:
     assert bound_of_lists(weights * 0, context_of, 8, 2, 1.0) == 0.0
 
 
+def copies(texts: list[list[int]]) -> list[Floats]:
+    """A model that never saw a mark, and repeats in half of the cases what followed before."""
+    out = []
+    for text in texts:
+        rows = np.full((len(text), V), 1 / V)
+        for place in range(1, len(text)):
+            after = [text[i + 1] for i in range(place - 1) if text[i] == text[place - 1]]
+            if after:
+                rows[place] = 0.5 / V + 0.5 * np.bincount(after, minlength=V) / len(after)
+        out.append(rows)
+    return out
+
+
+def test_a_model_that_copies_is_not_convicted_by_marked_texts() -> None:
+    texts = said(marked(laws(61, 0.5), KEY), 12, 120, 6)
+    flat = [np.full((len(text), V), 1 / V) for text in texts]
+    fooled, held = (Plan(seed=2, first_places=each) for each in (False, True))
+    told = copies(texts)
+    assert green_mass_test(texts, told, SCHEME, KEY, plan=fooled).p_values[0].value < 0.01
+    assert green_mass_test(texts, told, SCHEME, KEY, plan=held).p_values[0].value > 0.01
+    beyond = contrast_test(texts, flat, SCHEME, KEY, suspect=told, plan=fooled)
+    assert beyond.p_values[0].value < 0.01
+    beyond = contrast_test(texts, flat, SCHEME, KEY, suspect=told, plan=held)
+    assert beyond.p_values[0].value > 0.01
+
+
 def test_a_list_that_no_key_changes_says_nothing() -> None:
     """Token 0 seeds the same list under every key."""
     contexts = np.array([[0], [0], [3]])

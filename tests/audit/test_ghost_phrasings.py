@@ -11,6 +11,7 @@ from overproof.audit.phrasings import (
     Slot,
     _null_parts,
     choose_phrasing,
+    describe_served,
     key_commitment,
     new_key,
     phrasings_test,
@@ -139,3 +140,40 @@ def test_default_keys_and_nonsense_are_refused() -> None:
     nothing = phrasings_test(KEY, [Slot("a", "s", (0, 0))])
     assert nothing.standing is Standing.REFUSED
     assert nothing.p is None
+
+
+@pytest.mark.slow
+def test_what_went_out_does_not_choose_the_slots() -> None:
+    """An innocent suspect likes the common phrasing; the rare one fails to go out half the time.
+
+    Tested at served slots alone, most of these audits convict; the slots that were assigned do not.
+    """
+    only_served, assigned = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(700 + seed)
+        key = rng.bytes(32)
+        slots, served = [], set()
+        for i in range(200):
+            common = rng.random() < 0.8
+            slots.append(Slot("acct", f"s{i}", (int(common), int(not common))))
+            if choose_phrasing(key, "acct", f"s{i}", 2) == 0 or rng.random() < 0.5:
+                served.add(("acct", f"s{i}"))
+        kept = [slot for slot in slots if (slot.account, slot.name) in served]
+        only_served.append(phrasings_test(key, kept, seed=seed).p)
+        assigned.append(phrasings_test(key, slots, seed=seed).p)
+        told = describe_served(key, slots, served)
+        assert (told["assigned"], told["served"]) == (200, len(served))
+        assert told["match_rate"] > 0.5  # type: ignore[operator]
+    assert np.mean(np.array(only_served, float) <= 0.01) >= 0.4  # what it was
+    assert np.mean(np.array(assigned, float) <= 0.1) <= 0.35
+    assert min(each for each in assigned if each is not None) > 0.002
+
+
+def test_a_description_of_what_went_out() -> None:
+    slots = suspect(1, 1.0, slots=30)
+    none = describe_served(KEY, slots, set())
+    assert (none["served"], none["match_rate"]) == (0, None)
+    every = describe_served(KEY, slots, {(slot.account, slot.name) for slot in slots})
+    assert every["match_rate_elsewhere"] is None
+    assert every["match_rate"] == none["match_rate_elsewhere"]
+    assert "p-value" in str(every["note"])

@@ -12,6 +12,7 @@ import pytest
 from overproof.audit.ghost_scores import attach_logprobs, score_pools
 from overproof.audit.served import Answer, ServedRequest, pools_of, read_served
 from overproof.audit.served_ledger import note_served, requests_of_ledger
+from overproof.audit.staged_ghosts import batches_of
 from overproof.errors import DataError
 from overproof.records.exchange import Completion, Exchange, Message, Outcome, Request
 from overproof.records.ledger import Ledger
@@ -68,6 +69,14 @@ GOOD = {"prompt": "p", "served": "s", "ghosts": ["g"]}
         ({**GOOD, "served": {"text": "s", "tokens": 0}}, "tokens"),
         ({**GOOD, "served": {"text": "s", "tokens": True}}, "tokens"),
         ({**GOOD, "served": {"text": "s", "finish_reason": 3}}, "finish_reason"),
+        ({**GOOD, "served": {"text": "s", "logprobs": {"suspect": -(10**400)}}}, "log-prob"),
+        ({**GOOD, "served": {"text": "s", "logprobs": {"suspect": -1e308}}}, "log-prob"),
+        ({**GOOD, "served": {"text": "s", "tokens": 10**400}}, "tokens"),
+        ({**GOOD, "retries": 10**400}, "retries"),
+        ({**GOOD, "slot": -1}, "slot"),
+        ({**GOOD, "prompt": [1, 2]}, "messages"),
+        ('{"prompt": [{"role": "u", "n": 1e400}], "served": "s", "ghosts": ["g"]}', "range"),
+        ({**GOOD, "prompt": [{"content": "no role"}]}, "messages"),
         ({**GOOD, "retries": -1}, "retries"),
         ({**GOOD, "cached": "no"}, "cached"),
         ({**GOOD, "position": 2}, "position"),
@@ -91,6 +100,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     twice = write(tmp_path / "twice.jsonl", {**GOOD, "id": 7}, {**GOOD, "id": "7"})
     with pytest.raises(DataError, match=r"twice\.jsonl:1"):
         read_served(twice)
+    unseen = write(tmp_path / "unseen.jsonl", {**GOOD, "id": "r7"}, {**GOOD, "id": "r\u200b7"})
+    with pytest.raises(DataError, match=r"unseen\.jsonl:1"):
+        read_served(unseen)
 
 
 def test_requests_of_a_group_are_permuted_together() -> None:
@@ -120,6 +132,38 @@ def test_repeats_keep_the_first_request_alone() -> None:
     assert len(pools_of(apart).pools) == 3
     shared = [request("1", "p", "a", ["x", "y"], "g"), request("2", "p", "a", ["x", "y"], "g")]
     assert [pool.served for pool in pools_of(shared).pools] == [1]
+
+
+SAME = (
+    "What now?",
+    "what  NOW?",
+    "What\u200b now?",
+    "\uff37hat now?",
+    "Wh\u00adat\u2060 now\ufe0f?",
+)
+
+
+def test_prompts_that_look_alike_are_one() -> None:
+    found = [request(str(i), p, "same", [f"x{i}"]) for i, p in enumerate(SAME)]
+    assert len({each.prompt_key for each in found}) == 1
+    assert [pool.ids for pool in pools_of(found).pools] == [("0",)]
+    told = [[{"role": "user", "content": prompt}] for prompt in SAME]
+    listed = [ServedRequest(str(i), str(i), p, Answer("a"), (Answer("b"),))
+              for i, p in enumerate(told)]  # fmt: skip
+    assert len({each.prompt_key for each in listed}) == 1
+    assert request("a", "What?", "a", ["b"]).prompt_key != listed[0].prompt_key
+
+
+def test_the_same_answers_under_another_prompt_are_a_copy() -> None:
+    rows = [request(str(i), f"variant {i}", "a", ["b", "c"]) for i in range(4)]
+    rows.append(request("4", "variant 4", "c", ["a", "B\u200b"]))  # served or not, in any order
+    rows.append(request("5", "another", "a", ["b", "d"]))
+    pooling = pools_of(rows)
+    assert [pool.ids for pool in pooling.pools] == [("0",), ("5",)]
+    assert (pooling.duplicates, pooling.requests) == (4, 6)
+    first, second = batches_of(rows, (3, 6))
+    assert [pool.ids for pool in (*first.pools, *second.pools)] == [("0",), ("5",)]
+    assert (first.duplicates, second.duplicates) == (2, 2)
 
 
 def test_dropping_repeats_does_not_bend_the_null() -> None:
@@ -152,7 +196,7 @@ def test_scores_are_blind_to_place_and_missing_values() -> None:
     assert scored.scores[1].scores[0] == scored.scores[1].scores[1]
     half = attach_logprobs(pools[:1], "reference", lambda pairs: [(-1.0, 2)] * len(pairs))
     both = score_pools([*half, pools[1]])
-    assert (len(both.pools), both.left_out) == (1, 1)
+    assert (len(both.pools), len(both.lost), len(both.counted)) == (1, 1, 2)
     assert "less that under the reference" in both.formula
     for wrong in ([], [(float("nan"), 1)] * 5, [(0.5, 1)] * 5, [(-1.0, 0)] * 5):
         with pytest.raises(DataError, match="log-prob"):

@@ -149,6 +149,7 @@ def test_a_suspect_that_saw_them_is_found() -> None:
     assert auc.low is not None
     assert auc.low > 0.6
     assert 0.2 < (plain.low or 0) <= 0.5
+    assert "with 7 ghost(s) this form cannot exceed about 87.5 %" in plain.why
     assert 0.2 < (dkw.low or 0) <= 0.5
     assert (plain.low or 0) < (divided.low or 0) <= 0.5
     items = found.details["items"]
@@ -189,8 +190,8 @@ def test_refusals_say_why() -> None:
     one = pools_of([ServedRequest("a", "a", "p", ended, (Answer("y"),))])
     assert "cancellation" in refusal(ghosts_test(one))
     skewed = [
-        ServedRequest(f"{i}", f"{i}", f"{i}", Answer("a", logprobs={"suspect": -1.0}),
-                      (Answer("b", logprobs={"suspect": -1.0}),), position=0)
+        ServedRequest(f"{i}", f"{i}", f"{i}", Answer(f"a{i}", logprobs={"suspect": -1.0}),
+                      (Answer(f"b{i}", logprobs={"suspect": -1.0}),), position=0)
         for i in range(40)
     ]  # fmt: skip
     assert "place in the order" in refusal(ghosts_test(pools_of(skewed)))

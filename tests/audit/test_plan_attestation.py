@@ -45,6 +45,7 @@ ghosts = 3
 kind = "watermark"
 scheme = "kgw"
 keys = 9999
+key_sha256 = "abababababababababababababababababababababababababababababababab"
 
 [[tests]]
 kind = "references"
@@ -137,6 +138,7 @@ def test_data_are_recorded_and_a_second_set_shows(sealed: SealedPlan, tmp_path: 
     assert [d.test for d in digests] == ["ghosts", "ghosts"]
     result = attest(sealed, {"ghosts": finding("ghosts", 1e-9)}, data=digests)
     assert any("2 different sets" in line for line in result.caveats)
+    assert "counts twice" in result.words
     with pytest.raises(DataError, match="cannot be read"):
         record_data(sealed, "ghosts", [tmp_path / "missing"])
     assert sealed.path is not None
@@ -227,6 +229,8 @@ def test_both_rules_keep_the_family_wise_level() -> None:
         ('kind = "weights"', 'kind = "wieghts"', "did you mean 'weights'"),
         ('kind = "weights"', 'kind = "ghosts"', "two are named 'ghosts'"),
         ('scheme = "kgw"', 'scheme = "kgv"', "scheme"),
+        ('key_sha256 = "ab', '# "ab', "overproof audit key"),
+        ('key_sha256 = "ab', 'key_sha256 = "x', "64 hex digits"),
         ("ghosts = 3", "ghosts = 0", "ghosts"),
         ('suspect = "S"', "", "suspect is missing"),
         ("alpha = 0.01", "alpha = ", "is not TOML"),

@@ -97,13 +97,20 @@ def test_a_stranger_is_not_found(sealed: Path, tmp_path: Path) -> None:
     assert finding("verdict", case)["verdict"] == "no evidence"
 
 
-def test_what_was_not_served_does_not_count(sealed: Path, tmp_path: Path) -> None:
+def test_what_was_not_served_counts_all_the_same(sealed: Path, tmp_path: Path) -> None:
     texts = write(tmp_path / "texts.jsonl", texts_of(sealed, "alice"))
     served = write(
         tmp_path / "served.jsonl", [{"account": "alice", "slot": f"s{i}"} for i in range(10)]
     )
     found = finding("phrasings", texts, "--assignment", sealed, "--served", served)
-    assert found["n"] == found["details"]["slots"] == 10
+    bare = finding("phrasings", texts, "--assignment", sealed)
+    assert found["n"] == bare["n"]
+    assert found["p_values"] == bare["p_values"]
+    assert found["details"]["slots"] == 3 * SLOTS
+    told = found["details"]["went_out"]
+    assert (told["served"], told["assigned"]) == (10, 3 * SLOTS)
+    assert told["match_rate"] > 0.6
+    assert "without a p-value" in told["note"]
     assert found["standing"] == "done, with a warning"
     assert any("rests on its keeper" in reason for reason in found["reasons"])
     broken = write(tmp_path / "broken.jsonl", [{"account": "alice"}])

@@ -46,7 +46,7 @@ def test_watermark_under_a_plan(
     case = plan_of(
         tmp_path,
         '[[tests]]\nkind = "watermark"\nscheme = "gumbel"\nkeys = 199\n'
-        f'key_sha256 = "{key_sha256(KEY)}"\n',
+        f'key_sha256 = "{key_sha256(KEY)}"\nsettings = {{ width = 2 }}\n',
     )
     rest = ("--vocabulary", VOCABULARY, "--plan", case, *WIDTH)
     found = finding("watermark", marked, "--key-env", "MARK", *rest)
@@ -59,6 +59,11 @@ def test_watermark_under_a_plan(
     assert "was planned as 'gumbel'" in str(
         audit("watermark", marked, "--key-env", "MARK", "--scheme", "unigram", *rest)
     )
+    other = audit("watermark", marked, "--key-env", "MARK", *rest[:-2], "--setting", "width=4")
+    assert "settings: was planned as {'width': 2}" in str(other)
+    again = finding("watermark", marked, "--key-env", "MARK", *rest[:-2])  # the plan's settings
+    assert again["p_values"] == found["p_values"]
+    assert "counts" not in finding("verdict", case)["words"]
     assert "was planned as 199" in str(
         audit("watermark", marked, "--key-env", "MARK", "--keys", 99, *rest)
     )
@@ -124,3 +129,60 @@ def test_a_fresh_key_is_written_once(tmp_path: Path) -> None:
         text = out.read_text().strip()
         assert text not in said
         assert "exists already" in str(audit("key", "--scheme", scheme, "--out", out))
+
+
+def test_several_cohorts_under_a_plan(marked: Path, tmp_path: Path) -> None:
+    cohorts = {"spring": KEY, "autumn": KEY + 12345}
+    file = tmp_path / "cohorts.json"
+    file.write_text(json.dumps(cohorts))
+    hashes = "".join(f'{name} = "{key_sha256(key)}"\n' for name, key in cohorts.items())
+    case = plan_of(
+        tmp_path,
+        '[[tests]]\nkind = "watermark"\nscheme = "gumbel"\nkeys = 299\nsettings = { width = 2 }\n'
+        f"[tests.key_sha256]\n{hashes}",
+    )
+    rest = ("--vocabulary", VOCABULARY, "--plan", case, "--key-file", file)
+    found = finding("watermark", marked, *rest)
+    assert found["details"]["cohorts"]["spring"]["holm"] < 0.01
+    file.write_text(json.dumps({"spring": KEY, "autumn": KEY + 99}))
+    assert "key_sha256" in str(audit("watermark", marked, *rest))
+
+
+def test_other_vocabularies_count_as_other_runs(
+    marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARK", str(KEY))
+    case = plan_of(
+        tmp_path,
+        '[[tests]]\nkind = "watermark"\nscheme = "gumbel"\nkeys = 199\n'
+        f'key_sha256 = "{key_sha256(KEY)}"\nsettings = {{ width = 2 }}\n',
+    )
+    for vocabulary in (VOCABULARY + 1, VOCABULARY):
+        rest = ("--vocabulary", vocabulary, "--plan", case)
+        finding("watermark", marked, "--key-env", "MARK", *rest)
+    assert not (case / "findings" / "earlier").exists()  # the same finding both times
+    fewer = write(tmp_path / "fewer.jsonl", marked_texts(count=12))
+    finding("watermark", fewer, "--key-env", "MARK", *rest)
+    verdict = finding("verdict", case)
+    assert "was run on 3 different sets of data or settings" in verdict["words"]
+    assert verdict["tests"][0]["adjusted"] == pytest.approx(3 / 200)
+    assert (case / "findings" / "earlier" / "watermark.1.json").exists()
+    journal = (case / "plan.json.data.jsonl").read_text()
+    assert str(KEY) not in journal
+
+
+def test_settings_that_a_scheme_lacks_are_named(marked: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(str(KEY))
+    rest = ("--scheme", "kgw", "--vocabulary", VOCABULARY, "--key-file", key)
+    said = str(audit("watermark", marked, *rest, "--setting", "bogus=1"))
+    assert "__init__" not in said
+    assert "its settings: share, seeding, context_width" in said
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'suspect = "s"\nteacher = "t"\n[[tests]]\nkind = "watermark"\nscheme = "kgw"\n'
+        f'key_sha256 = "{key_sha256(KEY)}"\nsettings = {{ bogus = 1 }}\n'
+    )
+    sealing = audit("plan", plan, "--out", tmp_path / "never")
+    assert "watermark.settings" in str(sealing)
+    assert not (tmp_path / "never").exists()

@@ -66,7 +66,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def queries(tmp_path: Path) -> Path:
     """Texts that nobody marked: the suspect is only asked what it would say next."""
     rng = np.random.default_rng(9)
-    rows = [{"tokens": [int(i) for i in rng.integers(256, size=60)]} for _ in range(12)]
+    rows = [{"tokens": [int(i) for i in rng.integers(256, size=60)]} for _ in range(24)]
     return write(tmp_path / "queries.jsonl", rows)
 
 
@@ -98,7 +98,10 @@ def test_beyond_a_reference(student: Path, tmp_path: Path) -> None:
     """An untrained model is a poor reference: it adds its own noise, and takes no validity away."""
     key, base = tmp_path / "mark.key", write_tiny_lm(tmp_path / "base")
     key.write_text(hex(KEY))
-    planned = '[[tests]]\nkind = "watermark"\nscheme = "kgw"\nkeys = 199\n'
+    planned = (
+        '[[tests]]\nkind = "watermark"\nscheme = "kgw"\nkeys = 199\n'
+        f'key_sha256 = "{key_sha256(KEY)}"\n'
+    )
     case = plan_of(tmp_path, planned + "reference = true\n")
     rest = ("--weights", student, "--tokenizer", student, "--key-file", key)
     texts = queries(tmp_path)

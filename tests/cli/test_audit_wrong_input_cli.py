@@ -173,11 +173,17 @@ def test_repeated_answers_that_nobody_marked_as_cached(tmp_path: Path) -> None:
 
 def test_log_probs_that_are_missing(tmp_path: Path) -> None:
     rows = log_rows(40)
-    for row in rows[:5]:
+    full = finding("ghosts", write(tmp_path / "full.jsonl", rows))
+    for row in rows[:2]:
         del row["ghosts"][2]["logprobs"]["suspect"]
     some = finding("ghosts", write(tmp_path / "some.jsonl", rows))
-    assert some["n"] == 35
-    assert any("5 prompt(s) left out whole" in reason for reason in some["reasons"])
+    assert some["n"] == 40
+    assert any("2 prompt(s) without log-probs" in reason for reason in some["reasons"])
+    assert some["p_values"][0]["exactness"] == "upper bound"
+    assert some["p_values"][0]["value"] >= full["p_values"][0]["value"]
+    del rows[2]["served"]["logprobs"]["suspect"]
+    more = finding("ghosts", write(tmp_path / "more.jsonl", rows), code=1)
+    assert "3 of 40 prompts lack log-probs" in more["reasons"][0]
     for row in rows:
         row["served"]["logprobs"].pop("suspect", None)
     none = finding("ghosts", write(tmp_path / "none.jsonl", rows), code=1)

@@ -99,10 +99,13 @@ def audit_watermark(
 
     setting = setting_of("watermark", plan, name, alpha)
     secret = read_keys(key_env, key_file)
-    _as_planned(setting, secret, scheme, keys, reference)
     planned: Any = setting.planned
     opened = None if tokenizer is None else open_tokenizer(tokenizer)
     drawn_over = vocabulary or (opened.size if opened else None)
+    settings = _as_planned(
+        setting, secret, scheme, keys, settings, vocabulary=drawn_over, weights=weights,
+        tokenizer=opened.sha256 if opened else None, reference=reference,
+    )  # fmt: skip
     made = _scheme(scheme or (planned.scheme if planned else None), drawn_over, settings)
     for key in secret.values():
         made.check_key(key)
@@ -110,7 +113,7 @@ def audit_watermark(
     setting.record([texts, *weight_files(weights), *weight_files(reference)])
     chosen = Plan(
         alpha=setting.alpha, alternates=keys or (planned.keys if planned else None),
-        seed=setting.seed,
+        seed=setting.seed, share=setting.share,
     )  # fmt: skip
     finding = _watermark_finding(
         read, made, secret, chosen, weights=weights, reference=reference,
@@ -163,19 +166,36 @@ def _as_planned(
     secret: Mapping[str, Key],
     scheme: str | None,
     keys: int | None,
+    settings: Mapping[str, Any] | None,
+    *,
+    vocabulary: int | None,
+    tokenizer: str | None,
+    weights: str | None,
     reference: str | None,
-) -> None:
+) -> Mapping[str, Any]:
+    """Refuse what was planned otherwise, and note the rest; returns the scheme's settings."""
+    from overproof.api.audit_plans import model_name
     from overproof.audit.secret_keys import key_sha256
 
+    hashes = {name: key_sha256(key) for name, key in secret.items()}
     if scheme is not None:
         setting.require({"scheme": scheme})
     if keys is not None:
         setting.require({"keys": keys})
     planned: Any = setting.planned
+    given = dict(settings or {})
     if planned is not None:
         setting.require({"reference": reference is not None})
-    if planned is not None and planned.key_sha256:
-        setting.require({"key_sha256": key_sha256(_only(secret))})
+        if given:
+            setting.require({"settings": given})
+        setting.require({"key_sha256": hashes.get("", hashes)})
+        scheme, keys, given = planned.scheme, planned.keys, dict(planned.settings)
+    setting.note(
+        scheme=scheme, keys=keys, settings=given, key_sha256=hashes, vocabulary=vocabulary,
+        tokenizer=tokenizer, weights=model_name(weights), reference=model_name(reference),
+        uses_weights=weights is not None, uses_reference=reference is not None,
+    )  # fmt: skip
+    return given
 
 
 def _only(secret: Mapping[str, Key]) -> Key:
@@ -269,7 +289,7 @@ def audit_references(
                 f"{planned.prompts} of {planned.samples}"
             )
     setting.record([answers] if models is None else [answers, models])
-    finding = references_test(read, alpha=setting.alpha, seed=setting.seed)
+    finding = references_test(read, alpha=setting.alpha, seed=setting.seed, share=setting.share)
     return setting.keep(flagged(finding, reason) if reason else finding)
 
 
@@ -295,4 +315,4 @@ def audit_weights(
     if suspect.resolve() == other.resolve():
         raise ConfigError(str(suspect), "is compared with itself", "name two models")
     setting.record([*weight_files(str(suspect)), *weight_files(str(other))])
-    return setting.keep(weights_test(suspect, other, seed=setting.seed, alpha=setting.alpha))
+    return setting.keep(weights_test(suspect, other, seed=setting.seed, alpha=setting.share))

@@ -57,7 +57,8 @@ def audit_phrasings(
         assignment: directory of `audit_assign`.
         published: the assignment's hash as it was published; the plan's where there is one.
         accounts: whose phrasings are looked for; the plan's, or all that were assigned.
-        served: JSONL of the slots that really went out, by account.
+        served: JSONL of the slots that really went out, by account. It describes and decides
+            nothing: the p-value counts all slots that were assigned.
         keys: alternate keys; the plan's, or enough for the level.
         plan: directory of the sealed plan.
         name: of the test in the plan.
@@ -69,7 +70,7 @@ def audit_phrasings(
         DataError: a file cannot be read, or was changed after it was sealed.
     """
     from overproof.audit import phrasing_files as files
-    from overproof.audit.phrasings import MIN_ALTERNATES, phrasings_test
+    from overproof.audit.phrasings import MIN_ALTERNATES, describe_served, phrasings_test
     from overproof.records.audit import Standing
 
     setting = setting_of("phrasings", plan, name, alpha)
@@ -77,7 +78,7 @@ def audit_phrasings(
     warning = _as_planned(setting, sealed, published, keys)
     chosen = _accounts(setting, sealed, accounts)
     planned: Any = setting.planned
-    level = setting.alpha if setting.sealed is None else setting.sealed.plan.share
+    level = setting.share
     tried = keys or (planned.keys if planned else None)
     if tried is None:
         tried = max(MIN_ALTERNATES, math.ceil(10 / level - 1e-9) - 1)
@@ -85,14 +86,17 @@ def audit_phrasings(
         raise ConfigError(f"{tried} keys", "are too few", f"try {MIN_ALTERNATES} or more")
     said = files.read_phrasing_texts(texts, sealed.slots)
     went_out = None if served is None else files.read_served_slots(served)
-    setting.record([texts, assignment / files.MANIFEST, *([served] if served else [])])
+    setting.note(alternates=tried, accounts=sorted(chosen), assignment=sealed.sha256)
+    setting.record([texts, assignment / files.MANIFEST])  # what went out changes no p-value
     counts = files.count_phrasings(sealed.slots, said)
+    slots = files.slots_of_accounts(counts, chosen)
     finding = phrasings_test(
-        sealed.key, files.slots_of_accounts(counts, chosen, went_out), alternates=tried,
-        seed=setting.seed, alpha=level, progress=progress,
-    )  # fmt: skip
+        sealed.key, slots, alternates=tried, seed=setting.seed, alpha=level, progress=progress
+    )
     details = {**finding.details, "texts": len(said), "assignment": sealed.sha256,
                "used_slots": sum(any(each) for each in counts.values())}  # fmt: skip
+    if went_out is not None:
+        details["went_out"] = describe_served(sealed.key, slots, went_out)
     finding = replace(finding, details=details)
     if finding.standing is not Standing.REFUSED and warning:
         finding = flagged(finding, warning)

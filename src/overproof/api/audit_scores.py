@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overproof.api.audit_looks import ghosts_look
-from overproof.api.audit_plans import LOG, flagged, require_models, setting_of, weight_files
+from overproof.api.audit_plans import (
+    LOG,
+    flagged,
+    model_name,
+    require_models,
+    setting_of,
+    weight_files,
+)
 from overproof.api.audit_served import (
     EMPTY,
     Models,
@@ -94,21 +101,23 @@ def audit_ghosts(
     requests, said = _as_many_as_planned(requests, None if planned is None else planned.prompts)
     pooling, empty = without_empty(pools_of(requests))
     require_ghosts(setting, pooling.pools)
+    setting.note(
+        suspect=model_name(suspect), reference=model_name(reference), raw=raw,
+        use_was_blind=use_was_blind,
+    )  # fmt: skip
     setting.record([*files, *weight_files(suspect), *weight_files(reference)])
     if check is None or check.integrity is Integrity.INTACT:  # an altered log is not worth scoring
         pooling = models.score(pooling, setting.seed)
     is_weighted = planned is not None and planned.score == "weighted"
     finding = ghosts_test(
         pooling,
-        GhostSettings(
-            alpha=setting.alpha,
-            statistic=Statistic.WEIGHTED if is_weighted else Statistic.RANKS,
-            use_was_blind=use_was_blind,
-            seed=setting.seed,
+        GhostSettings(  # the level is for the words on power; correction is the verdict's
+            alpha=setting.share, statistic=Statistic.WEIGHTED if is_weighted else Statistic.RANKS,
+            use_was_blind=use_was_blind, seed=setting.seed,
         ),
         commitment=check,
         reference=planned_reference(setting, pooling.pools),
-    )
+    )  # fmt: skip
     for reason in (EMPTY.format(empty) if empty else "", said, left_out):
         finding = flagged(finding, reason) if reason else finding
     return setting.keep(finding)
@@ -164,6 +173,10 @@ def audit_base_shift(
 
     setting = setting_of("base-shift", plan, name, alpha)
     pools = read_contrasts(answers)
+    setting.note(
+        suspect=model_name(suspect), base=model_name(base), raw=raw,
+        innocents=sorted(str(model_name(each)) for each in innocents),
+    )  # fmt: skip
     setting.record([answers, *(f for m in (suspect, base, *innocents) for f in weight_files(m))])
     named = [("base", base), ("suspect", suspect), *((each, each) for each in innocents)]
     for model, text in named:  # the base first: lengths are counted in its tokens
@@ -202,5 +215,6 @@ def audit_base_shift(
         [[float(answer.tokens or 0) for answer in pool.answers[1:]] for pool in pools],
         alpha=setting.alpha,
         seed=setting.seed,
+        share=setting.share,
     )
     return setting.keep(finding)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from overproof.api.audit_plans import LOG, Setting, audit_verify, held_against
+from overproof.api.audit_commits import LOG, audit_verify
+from overproof.api.audit_plans import Setting
 from overproof.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def served_log(
     log: Path, commitment: Path | None, root: str | None, index_root: str | None
 ) -> tuple[Sequence[ServedRequest], CommitmentCheck | None, list[Path], str]:
     """The requests, their commitment's check, the files of both, and what had to be left out."""
+    from overproof.audit.sealed_requests import held_against
     from overproof.audit.served import read_served, requests_of_log
     from overproof.audit.served_ledger import requests_of_ledger
     from overproof.records.ledger import Ledger, ledger_path
@@ -111,6 +113,12 @@ def served_log(
     left_out = ""
     if log.is_dir() or log.suffix in (".db", ".sqlite", ".ledger"):
         file = ledger_path(log)
+        if log.is_dir() and not file.exists():
+            raise DataError(
+                str(log), "is a directory without a ledger",
+                "name a JSON Lines file, a run directory, a ledger, or what `audit commit` wrote "
+                "(as log and as --commitment)",
+            )  # fmt: skip
         with Ledger.open(file) as ledger:
             reading = requests_of_ledger(ledger)
         requests: Sequence[ServedRequest] = reading.requests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ __all__ = ["Verdict", "audit_power", "audit_verdict"]
 
 USED = "share of the log's prompts that was used, at least"  # as the ghosts test names it
 MILLION = 1e6
+MOST_REFERENCES = 9_999  # models of each kind; nobody has more
 MOST_EXACT = 20_000  # prompts for which the exact power is computed in seconds
 
 
@@ -46,6 +47,7 @@ def audit_verdict(
     out: Path | None = None,
     log_tokens: float | None = None,
     training_tokens: tuple[float, float] | None = None,
+    shadows: Path | None = None,
     signing_key: Path | None = None,
 ) -> Verdict:
     """Join all findings beside a plan into one verdict, and write its pages.
@@ -56,6 +58,9 @@ def audit_verdict(
         out: where the pages go; the plan's directory where it is None.
         log_tokens: tokens of the log's answers, for the share of the training data.
         training_tokens: smallest and largest stated size of the suspect's training data.
+        shadows: JSONL of shadow students, for the dose equivalent: ``{"recipe": "…",
+            "dose_percent": 5, "seed": 0, "effect": 0.012}``, the effect measured as the watermark
+            test measures it on the suspect.
         signing_key: PEM file of an Ed25519 key that signs. Without it signs what the environment
             holds: such a key in ``OVERPROOF_AUDIT_SIGNING_KEY``, or a shared secret in
             ``OVERPROOF_AUDIT_KEY``; without any the verdict is unsigned.
@@ -76,9 +81,8 @@ def audit_verdict(
     sealed = read_sealed_plan(directory / PLAN, given_away)
     findings = read_findings(directory, sealed.sha256)
     data = read_data_digests(sealed)
-    attestation = attest(
-        sealed, findings, how_much=_how_much(findings, log_tokens, training_tokens), data=data
-    )
+    how_much = _how_much(findings, log_tokens, training_tokens, _dose(findings, shadows))
+    attestation = attest(sealed, findings, how_much=how_much, data=data)
     files = write_audit_report(
         attestation.to_json(),
         findings,
@@ -116,9 +120,10 @@ def _how_much(
     findings: Mapping[str, TestFinding],
     log_tokens: float | None,
     training_tokens: tuple[float, float] | None,
+    dose: Effect,
 ) -> tuple[Effect, ...]:
     """The four quantities, as far as the findings determine them."""
-    from overproof.audit import dose, quantities
+    from overproof.audit import quantities
 
     if training_tokens is not None and log_tokens is None:
         raise ConfigError(
@@ -146,15 +151,57 @@ def _how_much(
         of_training_data=quantities.share_of_training_data(
             of_log, log_tokens or 0.0, training_tokens
         ),
-        dose=quantities.not_identifiable(
-            dose.NAME, "no shadow students were trained to compare the suspect with", dose.UNIT
-        ),
+        dose=dose,
         of_output=quantities.not_identifiable(
             quantities.OUTPUT,
-            "a student's diluted trace is not watermarked text; the pivots of text that a marked "
-            "model served directly would be needed",
+            "a student's diluted trace is not watermarked text; the pivots of a Gumbel watermark, "
+            "one for each unique context of text that may have been served directly, would "
+            "identify it (overproof.audit.quantities.watermarked_share)",
         ),
     ).effects()
+
+
+def _dose(findings: Mapping[str, TestFinding], shadows: Path | None) -> Effect:
+    """The dose equivalent of the watermark's effect among shadow students, or why there is none."""
+    from overproof.audit import dose
+    from overproof.audit.quantities import not_identifiable
+    from overproof.audit.shadow_files import read_shadows
+
+    if shadows is None:
+        return not_identifiable(
+            dose.NAME,
+            "no shadow students were trained to compare the suspect with; students of three or "
+            "more recipes at three or more doses, and the watermark's effect on each, would "
+            "identify it (--shadows FILE)",
+            dose.UNIT,
+        )
+    students = read_shadows(shadows)
+    marked = [
+        finding.effects[0]
+        for finding in findings.values()
+        if finding.test == "watermark" and finding.effects
+    ]
+    if len(marked) != 1:
+        reason = (
+            f"{len(marked)} watermark tests have an effect; shadow students are compared by one"
+        )
+        return not_identifiable(dose.NAME, reason, dose.UNIT)
+    value, error = marked[0].value, _standard_error(marked[0])
+    if value is None or error is None:
+        reason = f"the suspect's effect ({marked[0].name}) has no interval, so its error is unknown"
+        return not_identifiable(dose.NAME, reason, dose.UNIT)
+    found = dose.dose_equivalent(value, students, error=error)
+    return replace(found, why=f"{found.why}; compared by {marked[0].name}")
+
+
+def _standard_error(effect: Effect) -> float | None:
+    """From the interval, as if it were normal; None where it has no two ends."""
+    from statistics import NormalDist
+
+    if effect.low is None or effect.high is None or effect.confidence is None:
+        return None
+    reach = NormalDist().inv_cdf(0.5 + effect.confidence / 2)
+    return (effect.high - effect.low) / (2 * reach)
 
 
 def audit_power(
@@ -257,8 +304,17 @@ def _references(alpha: float, power: float, shift: float) -> dict[str, float | i
 
     if not 0 < power < 1 or not shift > 0:
         raise ValueError("power lies between 0 and 1, the shift is above 0")
+    fewest = fewest_references(alpha)
+    if fewest > MOST_REFERENCES:
+        raise ConfigError(
+            f"a level of {alpha:g}",
+            f"is below the floor of every test among models that anyone has: it needs {fewest:,} "
+            "references of each kind",
+            f"plan {1 / (MOST_REFERENCES + 1):g} or more, or a test that rests on randomness of "
+            "the provider's own (ghosts, watermark, phrasings)",
+        )
     return {
         "test": "references", "alpha": alpha, "power": power, "shift": shift,
-        "fewest_of_each": fewest_references(alpha),
+        "fewest_of_each": fewest,
         "needed_of_each": references_needed(shift, alpha, power),
     }  # fmt: skip

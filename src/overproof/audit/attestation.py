@@ -18,6 +18,11 @@ What a rejection may be called follows from what was random:
   comparable models are". A common third source gives the same. So no number of references turns
   it into "trained on these outputs"; 99 of each make the closeness surer, not the cause.
 
+A test that was run on k different sets of data or settings has its p-value multiplied by k
+(Bonferroni): whichever of the k findings is kept, and for whatever reason, the chance of a wrong
+rejection stays at its level. The looks of a staged test are one run, for its boundaries account for
+them; so is the same data with the same settings again, which gives the same p-value.
+
 An approximate p-value decides nothing. "No evidence" is said only where a test was run that could
 have rejected at its share of the level and says what it would have seen, and no planned p-value is
 below alpha by itself; else "cannot say".
@@ -25,13 +30,13 @@ below alpha by itself; else "cannot say".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from overproof.audit.preregistration import DataDigest, SealedPlan
-from overproof.config.audit import AuditPlan, Multiplicity
+from overproof.audit.preregistration import DataDigest, SealedPlan, runs_of
+from overproof.config.audit import AuditPlan, GhostsPlan, Multiplicity, PlannedTest
 from overproof.errors import ConfigError
 from overproof.records.audit import AuditVerdict, Effect, Exactness, Standing, TestFinding
 
@@ -76,6 +81,7 @@ class Judged:
         adjusted: its p-value adjusted for the family; rejected where it is at most alpha.
         could_reject: whether its floor let it reject at its share of the level.
         reasons: its warnings, or why it was refused.
+        runs: on how many different sets of data or settings it was run; ``p`` counts so often.
     """
 
     name: str
@@ -85,6 +91,7 @@ class Judged:
     adjusted: float | None
     could_reject: bool
     reasons: tuple[str, ...] = ()
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ def attest(
         ConfigError: a finding of another kind than the plan has under its name.
     """
     plan = sealed.plan
-    judged = _judged(plan, findings)
+    judged = _judged(plan, findings, data)
     rejected = [each for each in judged if each.decision is Decision.REJECTED]
     verdict = next(
         (v for v in STRENGTH if any(SPEAKS_FOR[each.kind] is v for each in rejected)), None
@@ -173,7 +180,7 @@ def attest(
     not_proved = dict.fromkeys(line for each in rejected for line in findings[each.name].not_proved)
     return Attestation(
         verdict=verdict,
-        words=_words(verdict, rejected, seen, plan.alpha),
+        words=_words(verdict, judged, seen, plan.alpha),
         alpha=plan.alpha,
         rule=RULES[plan.multiplicity],
         tests=judged,
@@ -187,40 +194,58 @@ def attest(
     )
 
 
-def _judged(plan: AuditPlan, findings: Mapping[str, TestFinding]) -> tuple[Judged, ...]:
+def _judged(
+    plan: AuditPlan, findings: Mapping[str, TestFinding], data: Sequence[DataDigest]
+) -> tuple[Judged, ...]:
     names, kinds = plan.names(), [test.kind for test in plan.tests]
     found = [findings.get(name) for name in names]
     for name, kind, finding in zip(names, kinds, found, strict=True):
         if finding is not None and finding.test != kind:
             raise ConfigError(name, f"is a {kind} test in the plan, a {finding.test} test here")
+    runs = [_runs(test, name, data) for name, test in zip(names, plan.tests, strict=True)]
     own = [_counting_p(finding) for finding in found]
-    adjusted = adjusted_p_values([1.0 if p is None else p for p in own], plan.multiplicity)
-    share = (
-        plan.alpha if plan.multiplicity is Multiplicity.FIXED_SEQUENCE else plan.alpha / len(own)
-    )
+    counted = [1.0 if p is None else min(1.0, k * p) for p, k in zip(own, runs, strict=True)]
+    adjusted = adjusted_p_values(counted, plan.multiplicity)
     out: list[Judged] = []
-    for name, kind, finding, p, family in zip(names, kinds, found, own, adjusted, strict=True):
+    for i, (name, kind, finding) in enumerate(zip(names, kinds, found, strict=True)):
         if finding is None:
-            out.append(Judged(name, kind, Decision.NOT_RUN, None, None, False))
+            out.append(Judged(name, kind, Decision.NOT_RUN, None, None, False, runs=runs[i]))
             continue
-        if p is not None:
-            decision = Decision.REJECTED if family <= plan.alpha else Decision.KEPT
-        elif finding.standing is Standing.INTERIM:
-            decision = Decision.UNDECIDED
-        elif finding.standing is Standing.REFUSED or not finding.p_values:
-            decision = Decision.REFUSED
-        else:
-            decision = Decision.APPROXIMATE
+        decides = own[i] is not None
         floor = finding.p_values[0].floor if finding.p_values else 1.0
-        counted = None if p is None else family
-        could = p is not None and floor <= share
-        out.append(Judged(name, kind, decision, finding.p, counted, could, finding.reasons))
+        out.append(Judged(
+            name, kind, _decision(finding, adjusted[i] if decides else None, plan.alpha),
+            finding.p, adjusted[i] if decides else None, decides and floor * runs[i] <= plan.share,
+            finding.reasons, runs[i],
+        ))  # fmt: skip
     out += [
         Judged(name, f.test, Decision.UNPLANNED, f.p, None, False, f.reasons)
         for name, f in findings.items()
         if name not in names
     ]
     return tuple(out)
+
+
+def _runs(test: PlannedTest, name: str, data: Sequence[DataDigest]) -> int:
+    """On how many sets of data or settings a test was run; all looks of a staged one are one.
+
+    A look can be taken once and on the data of the looks before alone, see `looks`: nothing is
+    left there to choose from.
+    """
+    if isinstance(test, GhostsPlan) and test.is_staged:
+        return 1
+    return max(1, runs_of(name, data))
+
+
+def _decision(finding: TestFinding, adjusted: float | None, alpha: float) -> Decision:
+    """What became of a planned test; ``adjusted`` is None where its p-value may not decide."""
+    if adjusted is not None:
+        return Decision.REJECTED if adjusted <= alpha else Decision.KEPT
+    if finding.standing is Standing.INTERIM:
+        return Decision.UNDECIDED
+    if finding.standing is Standing.REFUSED or not finding.p_values:
+        return Decision.REFUSED
+    return Decision.APPROXIMATE
 
 
 def _counting_p(finding: TestFinding | None) -> float | None:
@@ -235,14 +260,19 @@ def _counting_p(finding: TestFinding | None) -> float | None:
     return first.value
 
 
-def _words(verdict: AuditVerdict, rejected: list[Judged], seen: list[str], alpha: float) -> str:
+def _words(verdict: AuditVerdict, judged: Sequence[Judged], seen: list[str], alpha: float) -> str:
+    rejected = [each for each in judged if each.decision is Decision.REJECTED]
+    again = "".join(
+        f" {_counted(each)}." for each in judged if each.runs > 1 and each.adjusted is not None
+    )
     speaking = [each for each in rejected if SPEAKS_FOR[each.kind] is verdict]
     names = ", ".join(each.name for each in speaking)
     others = ", ".join(each.name for each in rejected if each not in speaking)
     if verdict is AuditVerdict.NO_EVIDENCE:
-        return "No evidence. " + " ".join(seen)
+        less = " What it would have seen is stated for a single run." if again else ""
+        return "No evidence. " + " ".join(seen) + again + less
     if verdict is AuditVerdict.CANNOT_SAY:
-        return "Cannot say: no planned test was able to decide."
+        return "Cannot say: no planned test was able to decide." + again
     claim = {
         AuditVerdict.DESCENDS: "The suspect and this model share an origin of their weights",
         AuditVerdict.TRAINED: "The suspect was trained, directly or through another, on these "
@@ -252,7 +282,16 @@ def _words(verdict: AuditVerdict, rejected: list[Judged], seen: list[str], alpha
     }[verdict]
     beside = f" Beside it, {others} rejected, for what each of them says." if others else ""
     rate = f"chance of any wrong rejection in the plan at most {alpha:g}"
-    return f"{claim} ({names}; {rate}).{beside}"
+    return f"{claim} ({names}; {rate}).{beside}{again}"
+
+
+def _counted(each: Judged) -> str:
+    """How often a test was run, and what that costs."""
+    times = {2: "twice", 3: "three times", 4: "four times"}.get(each.runs, f"{each.runs:,} times")
+    return (
+        f"{each.name} was run on {each.runs:,} different sets of data or settings, so its p-value "
+        f"counts {times}"
+    )
 
 
 def _fell_short(each: Judged, alpha: float) -> bool:
@@ -326,10 +365,15 @@ def _caveats(
     if len(planned) < len(judged):
         out.append("Findings that were not planned are shown and decide nothing.")
     for each in planned:
-        versions = {tuple(sorted(d.files.values())) for d in data if d.test == each.name}
+        versions = runs_of(each.name, data)
         looks = findings[each.name].details.get("looks") if each.name in findings else None
-        if len(versions) > (len(looks) if isinstance(looks, list | tuple) and looks else 1):
-            out.append(f"{each.name} was run on {len(versions)} different sets of data.")
+        if each.runs > 1:
+            out.append(f"{_counted(each)}.")
+        elif versions > (len(looks) if isinstance(looks, list | tuple) and looks else 1):
+            out.append(
+                f"{each.name} was run on {versions} different sets of data or settings; its looks "
+                "count as one run."
+            )
         if data and not versions and each.decision is not Decision.NOT_RUN:
             out.append(f"No digest of the data of {each.name} was recorded.")
         if any(d.at < sealed.sealed_at for d in data if d.test == each.name):

@@ -136,6 +136,7 @@ def base_shift_test(
     decoy_tokens_nj: npt.ArrayLike,
     *,
     alpha: float = 0.05,
+    share: float | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> TestFinding:
@@ -148,6 +149,8 @@ def base_shift_test(
         teacher_tokens_n: tokens of the teacher's answers, in the base's tokenizer.
         decoy_tokens_nj: tokens of the decoys'.
         alpha: level; no p-value where the floor lies above, an effect all the same.
+        share: the part of it that the test has for itself, at which its power is stated; all of it
+            where it is None.
         confidence: of the effect's interval over prompts.
         seed: of the bootstrap.
 
@@ -175,9 +178,8 @@ def base_shift_test(
             f"{alpha:g}; at least {needed} are needed"
         )
     else:
-        reached = int((means >= own.mean() - TIE).sum())
-        p_values = (_p(rank_p(reached, refs), refs),)
-        power = _power(means, alpha)
+        p_values = (_p(rank_p(int((means >= own.mean() - TIE).sum()), refs), refs),)
+        power = _power(means, alpha if share is None else share)
     if not reasons and len(own) < FEWEST_PROMPTS:
         reasons.append(f"{len(own)} prompts; at least {FEWEST_PROMPTS} are advised")
         standing = Standing.FLAGGED
@@ -241,10 +243,11 @@ def _power(means: Floats, alpha: float) -> Power:
     shift = detectable_shift(len(means), alpha, PROBABILITY)
     spread = float(np.std(means, ddof=1))
     if shift is None:
-        return Power(None, PROBABILITY, alpha, "With so few references nothing would be seen.")
+        words = f"With so few references nothing would be seen at the level {alpha:g}."
+        return Power(None, PROBABILITY, alpha, words)
     words = (
-        f"Would have seen a shift {shift * spread:.3g} nats a token beyond the innocents' mean "
-        f"({shift:.1f} of their standard deviations) with probability {PROBABILITY:g}, were "
-        "theirs normal."
+        f"At the level {alpha:g} it would have seen a shift {shift * spread:.3g} nats a token "
+        f"beyond the innocents' mean ({shift:.1f} of their standard deviations) with "
+        f"probability {PROBABILITY:g}, were theirs normal."
     )
     return Power(shift * spread, PROBABILITY, alpha, words)

@@ -8,7 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from overproof.audit.commitments import FORMAT, IndexOpening, Manifest, SealedRequest
+from overproof.audit.commitments import (
+    FORMAT,
+    LOG_FORMAT,
+    IndexOpening,
+    Manifest,
+    Marks,
+    SealedRequest,
+)
 from overproof.errors import DataError
 from overproof.records.files import write_atomically
 from overproof.records.hashing import canonical_json
@@ -93,8 +100,12 @@ def _sealed(where: str, row: dict[str, Any]) -> SealedRequest:
         reason = "its group is not a text"
     elif row.get("prompt") is None:
         reason = "it has no prompt"
+    elif (marks := _marks(row.get("marks"), len(answers))) is None:
+        reason = "its marks are not cached, retries, and a value an answer"
     else:
-        return SealedRequest(row["id"], row["prompt"], answers, salts, index, row.get("group"))
+        return SealedRequest(
+            row["id"], row["prompt"], answers, salts, index, row.get("group"), marks
+        )
     raise DataError(where, reason, "restore the log from a copy")
 
 
@@ -102,6 +113,31 @@ def _texts(value: Any) -> tuple[str, ...] | None:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         return None
     return tuple(value)
+
+
+def _marks(value: Any, answers: int) -> Marks | None:
+    """Marks of a log of the present form, none of an older one; None where they are malformed."""
+    if value is None:
+        return Marks()
+    try:
+        marks = Marks(
+            value["cached"],
+            value["retries"],
+            tuple(value["tokens"]),
+            tuple(value["finish_reasons"]),
+            tuple(value["teacher"]),
+        )
+    except (LookupError, TypeError):
+        return None
+    kinds: tuple[tuple[tuple[Any, ...], type], ...] = (
+        (marks.tokens, int), (marks.finish_reasons, str), (marks.teacher, float),
+    )  # fmt: skip
+    fits = all(
+        len(values) in (0, answers) and all(each is None or type(each) is kind for each in values)
+        for values, kind in kinds
+    )
+    is_count = type(marks.retries) is int and marks.retries >= 0
+    return marks if fits and is_count and type(marks.cached) is bool else None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -113,12 +149,12 @@ def read_manifest(path: Path) -> Manifest:
     try:
         row = json.loads(path.read_bytes())
         leaves = tuple(row["leaves"])
-        if row["format"] != FORMAT:
-            raise ValueError(f"its format is {row['format']!r}, not {FORMAT!r}")
+        if row["format"] not in (FORMAT, LOG_FORMAT):
+            raise ValueError(f"its format is {row['format']!r}, not {LOG_FORMAT!r}")
         for text in (*leaves, row["root"]):
             if len(bytes.fromhex(text)) != 32:
                 raise ValueError("a hash is not 32 bytes")
-        return Manifest(str(row["what"]), row["root"], leaves, str(row["at"]))
+        return Manifest(str(row["what"]), row["root"], leaves, str(row["at"]), row["format"])
     except OSError as error:
         raise DataError(
             str(path), f"cannot be read: {error.strerror or error}", "check the path"

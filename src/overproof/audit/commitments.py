@@ -4,7 +4,9 @@
    served, from the system's cryptographic generator (or the caller's public beacon); their salted
    commitments go into a Merkle tree whose root is published (`commit_indices`).
 2. *After serving*, each request with all its answers is one leaf of a second tree (`commit_log`):
-   salted SHA-256 of each answer and of the prompt, so that a leaf can be shown without its texts.
+   salted SHA-256 of each answer and of the prompt, so that a leaf can be shown without its texts,
+   and of all that decides whether and how a request counts (`Marks`). Of the older form,
+   ``overproof-ghosts-1``, leaves hold no marks; such a log is still read, under its own rule.
 3. *At the audit* `verify_log` recomputes both trees and names the first item that is not what was
    committed, and the slots that no request of the log uses: dropping prompts is seen.
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -27,10 +29,12 @@ from overproof.records.hashing import canonical_json
 
 __all__ = [
     "FORMAT",
+    "LOG_FORMAT",
     "CommitmentCheck",
     "IndexOpening",
     "Integrity",
     "Manifest",
+    "Marks",
     "SealedRequest",
     "commit_indices",
     "commit_log",
@@ -39,7 +43,8 @@ __all__ = [
     "verify_log",
 ]
 
-FORMAT = "overproof-ghosts-1"
+FORMAT = "overproof-ghosts-1"  # of served indices, of every hash's domain, and of older logs
+LOG_FORMAT = "overproof-ghosts-2"  # leaves of a log commit to marks, too
 SALT_BYTES = 16
 
 
@@ -74,6 +79,28 @@ class IndexOpening:
 
 
 @dataclass(frozen=True)
+class Marks:
+    """What decides whether and how a request counts, beside its texts.
+
+    Whoever may change these after he has seen the suspect's scores chooses which prompts are left
+    out. Each tuple has one value an answer, in the order of generation, or none at all.
+
+    Attributes:
+        cached: whether it came from a cache.
+        retries: how often the served answer was drawn anew.
+        tokens: lengths; None where unknown.
+        finish_reasons: as the server told them.
+        teacher: the teacher's own total log-probs in nats.
+    """
+
+    cached: bool = False
+    retries: int = 0
+    tokens: tuple[int | None, ...] = ()
+    finish_reasons: tuple[str | None, ...] = ()
+    teacher: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
 class SealedRequest:
     """A request with every answer, in the order of generation, and the salts of its commitments.
 
@@ -84,6 +111,7 @@ class SealedRequest:
         salts: one for the prompt, then one an answer.
         index: the opening of the slot.
         group: requests that share a pool of ghosts have one in common.
+        marks: what decides whether and how it counts.
     """
 
     id: str
@@ -92,12 +120,17 @@ class SealedRequest:
     salts: tuple[str, ...]
     index: IndexOpening
     group: str | None = None
+    marks: Marks = Marks()
 
     @property
     def leaf(self) -> str:
         """Hex leaf hash over the salted commitments."""
-        named = {
-            "format": FORMAT,
+        return self.leaf_under(LOG_FORMAT)
+
+    def leaf_under(self, form: str) -> str:
+        """The leaf hash by the rule of a format; that of the older one leaves the marks out."""
+        named: dict[str, Any] = {
+            "format": form,
             "id": self.id,
             "group": self.group,
             "prompt": _hashed("prompt", [self.salts[0], self.prompt]),
@@ -107,6 +140,8 @@ class SealedRequest:
             ],
             "index": self.index.commitment,
         }
+        if form != FORMAT:
+            named["marks"] = _hashed("marks", [self.salts[0], asdict(self.marks)])
         return leaf_hash(canonical_json(named)).hex()
 
 
@@ -119,6 +154,7 @@ class Manifest:
         root: hex Merkle root.
         leaves: hex leaf hashes in order.
         at: when, ISO 8601 in UTC, by its writer's clock.
+        format: by which rule its leaves were made.
     """
 
     what: str
@@ -138,6 +174,11 @@ class CommitmentCheck:
         first_altered: id of the first such item, where one can be named.
         unused_slots: how many committed slots no request of the log uses.
         indices_committed: whether the served indices were held against a commitment, too.
+        root: of the log, hex; None where none is known.
+        root_published: whether the log was held against a root given from outside of its files.
+        index_root: of the served indices; None where none were committed.
+        index_root_published: as ``root_published``.
+        covers_marks: whether leaves commit to marks; older ones do not.
     """
 
     integrity: Integrity
@@ -145,6 +186,11 @@ class CommitmentCheck:
     first_altered: str | None = None
     unused_slots: int = 0
     indices_committed: bool = False
+    root: str | None = None
+    root_published: bool = False
+    index_root: str | None = None
+    index_root_published: bool = False
+    covers_marks: bool = True
 
 
 def _hashed(kind: str, value: Any) -> str:
@@ -187,14 +233,15 @@ def commit_indices(openings: Sequence[IndexOpening], at: str | None = None) -> M
 
 
 def _manifest(what: str, leaves: Sequence[bytes], at: str | None) -> Manifest:
+    form = FORMAT if what == "indices" else LOG_FORMAT
     return Manifest(
-        what, merkle_root(leaves).hex(), tuple(leaf.hex() for leaf in leaves), at or _now()
+        what, merkle_root(leaves).hex(), tuple(leaf.hex() for leaf in leaves), at or _now(), form
     )
 
 
-def seal_request(
+def seal_request(  # noqa: PLR0917
     index: IndexOpening, request_id: str, prompt: Any, answers: Sequence[str],
-    group: str | None = None,
+    group: str | None = None, marks: Marks | None = None,
 ) -> SealedRequest:  # fmt: skip
     """Seal a request with all its answers, in the order in which they were generated.
 
@@ -204,7 +251,7 @@ def seal_request(
     if len(answers) != index.answers:
         raise ValueError(f"slot {index.slot} draws {index.answers} answers, not {len(answers)}")
     salts = tuple(secrets.token_hex(SALT_BYTES) for _ in range(len(answers) + 1))
-    return SealedRequest(request_id, prompt, tuple(answers), salts, index, group)
+    return SealedRequest(request_id, prompt, tuple(answers), salts, index, group, marks or Marks())
 
 
 def commit_log(requests: Sequence[SealedRequest], at: str | None = None) -> Manifest:
@@ -229,6 +276,23 @@ def verify_log(
         indices: manifest of the served indices, committed before generation.
         index_root: as that was published.
     """
+    return replace(
+        _verified(requests, manifest, root, indices, index_root),
+        root=manifest.root,
+        root_published=root is not None,
+        index_root=None if indices is None else indices.root,
+        index_root_published=indices is not None and index_root is not None,
+        covers_marks=manifest.format != FORMAT,
+    )
+
+
+def _verified(
+    requests: Sequence[SealedRequest],
+    manifest: Manifest,
+    root: str | None,
+    indices: Manifest | None,
+    index_root: str | None,
+) -> CommitmentCheck:
     for name, held, published in (("log", manifest, root), ("indices", indices, index_root)):
         if held is None:
             continue
@@ -236,7 +300,8 @@ def verify_log(
         if recomputed != held.root or (published is not None and recomputed != published.lower()):
             return _altered(f"the leaves of the {name} do not give the root that was published")
     for place, (request, leaf) in enumerate(zip(requests, manifest.leaves, strict=False)):
-        if request.leaf != leaf:
+        unmarked = manifest.format != FORMAT or request.marks == Marks()
+        if not unmarked or request.leaf_under(manifest.format) != leaf:
             return _altered(f"item {place + 1} is not what was committed", request.id)
     if len(requests) < len(manifest.leaves):
         return _altered(f"{len(manifest.leaves) - len(requests)} committed item(s) are missing")

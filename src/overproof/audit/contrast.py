@@ -119,6 +119,7 @@ def contrast_of(
     prompts: Sequence[Sequence[int]] | None = None,
     top: int = 128,
     drop_prompt_windows: bool = True,
+    first_places: bool = True,
 ) -> Contrast:
     """The suspect against the reference.
 
@@ -132,6 +133,8 @@ def contrast_of(
         prompts: ids of each text's prompt.
         top: most probable tokens kept at each position, of either.
         drop_prompt_windows: drop positions whose window stands in the prompt.
+        first_places: with ``suspect``, of each window of a text score its first place alone, see
+            `overproof.audit.green_mass.green_mass_pairs`.
 
     Raises:
         DataError: arrays of another shape, rows that are not distributions, too few arrays.
@@ -142,7 +145,9 @@ def contrast_of(
     scored = in_prompt = 0
     said = None if suspect is None else tables_of(texts, prompts, suspect)
     for index, (text, prompt, table) in enumerate(tables_of(texts, prompts, reference)):
-        where, contexts, dropped = positions(text, prompt, scheme, drop_prompt_windows)
+        where, contexts, dropped = positions(
+            text, prompt, scheme, drop_prompt_windows, first_places and suspect is not None
+        )
         scored, in_prompt = scored + len(where) + dropped, in_prompt + dropped
         name = f"text {index + 1}"
         r = distributions(table, len(text), scheme.vocabulary, f"the reference's {name}")[where]
@@ -205,7 +210,7 @@ def contrast_test(
     scheme.check_key(key)
     found = contrast_of(
         texts, reference, scheme, suspect=suspect, prompts=prompts, top=top,
-        drop_prompt_windows=plan.drop_prompt_windows,
+        drop_prompt_windows=plan.drop_prompt_windows, first_places=plan.first_places,
     )  # fmt: skip
     count, unit = len(found.room), "unique contexts"
     alternates = plan.alternates_for()
@@ -280,13 +285,13 @@ def _effect(scheme: Scheme, found: Contrast, key: Key, plan: Plan) -> Effect:
 
 def _power(found: Contrast, rank: AlternateKeyRank, plan: Plan) -> Power:
     spread = float(rank.alternates.std()) / float(found.room.sum())
-    shift = float(ndtri(1 - plan.alpha) + ndtri(plan.power)) * spread
+    shift = float(ndtri(1 - plan.power_alpha) + ndtri(plan.power)) * spread
     return Power(
         shift,
         plan.power,
-        plan.alpha,
+        plan.power_alpha,
         f"An excess of {shift:.4f} per unit of room would have been found with probability "
-        f"{plan.power:g} at the level {plan.alpha:g}.",
+        f"{plan.power:g} at the level {plan.power_alpha:g}.",
     )
 
 

@@ -2,12 +2,17 @@
 
 Each file states its plan and its own hash. The hash shows accidents; against whoever would edit
 findings it is the verdict's signature that helps, and a second run.
+
+Running a test again replaces its finding, and loses none: the one before is kept as
+``findings/earlier/NAME.K.json``, K from 1.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,7 @@ from overproof.records.hashing import content_hash
 __all__ = ["finding_of", "plain", "read_findings", "write_finding"]
 
 FORMAT = "overproof-audit-finding/1"
-FOLDER = "findings"
+FOLDER, EARLIER = "findings", "earlier"
 
 
 def plain(value: Any) -> Any:
@@ -34,7 +39,7 @@ def plain(value: Any) -> Any:
 
 
 def write_finding(directory: Path, name: str, plan_sha256: str, finding: TestFinding) -> Path:
-    """Write a finding, whole or not at all; an earlier one of the name is replaced.
+    """Write a finding, whole or not at all; an earlier one of the name is set aside, never lost.
 
     Raises:
         DataError: a full disk, a missing permission.
@@ -44,6 +49,7 @@ def write_finding(directory: Path, name: str, plan_sha256: str, finding: TestFin
     text = json.dumps(body | {"sha256": content_hash(body)}, indent=1, ensure_ascii=False) + "\n"
     path = directory / FOLDER / f"{name}.json"
     try:
+        _set_aside(path, text)
         write_atomically(path, text)
     except OSError as error:
         raise DataError(
@@ -51,6 +57,32 @@ def write_finding(directory: Path, name: str, plan_sha256: str, finding: TestFin
             "make room or give permission, and run the same test again",
         ) from error  # fmt: skip
     return path
+
+
+def _set_aside(path: Path, text: str) -> None:
+    """Keep what stands at ``path`` under a name of its own, unless it is the same to the byte.
+
+    The old name stays until the new finding replaces it, so a crash in between leaves one finding
+    in both places rather than none.
+    """
+    with suppress(FileNotFoundError):
+        before = path.read_bytes()
+        if before == text.encode():
+            return
+        folder = path.parent / EARLIER
+        folder.mkdir(exist_ok=True)
+        number = 1
+        while (kept := folder / f"{path.stem}.{number}.json").exists():
+            number += 1
+        partial = folder / f".{kept.name}.{os.getpid()}.partial"
+        try:
+            with partial.open("wb") as stream:
+                stream.write(before)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.link(partial, kept)  # unlike a rename, refuses to replace what is there
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_findings(directory: Path, plan_sha256: str) -> dict[str, TestFinding]:

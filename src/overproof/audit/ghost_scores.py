@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from overproof.audit.ranks import ScoredPool
-from overproof.audit.served import Answer, Pool
+from overproof.audit.served import LOWEST_LOGPROB, Answer, Pool
 from overproof.errors import DataError
 from overproof.records.hashing import canonical_json
 
-__all__ = ["LogprobOf", "Scored", "attach_logprobs", "score_pools"]
+__all__ = ["LogprobOf", "Scored", "attach_logprobs", "reference_in", "score_pools"]
+
+ABOVE_ALL = 1e15  # far above any score, and so any margin between scores
 
 LogprobOf = Callable[[Sequence[tuple[Any, str]]], Sequence[tuple[float, int]]]
 """Total log-prob in nats and number of tokens of each (prompt, answer)."""
@@ -33,14 +35,39 @@ class Scored:
     Attributes:
         pools: those of which every answer has what the score needs.
         scores: of their answers, in the same order.
-        left_out: pools left out *whole* because any of their answers, served or not, lacks it.
+        lost: pools of which *any* answer, served or not, lacks it.
         formula: what a score is, in words.
     """
 
     pools: tuple[Pool, ...]
     scores: tuple[ScoredPool, ...]
-    left_out: int
+    lost: tuple[Pool, ...]
     formula: str
+
+    @property
+    def lost_scores(self) -> tuple[ScoredPool, ...]:
+        """Lost pools at their worst: each served answer below all of its ghosts.
+
+        Log-probs come after the commitment, so whoever hands them in could leave out those that
+        speak for his opponent. Counted like this, a lost pool has the null distribution of ranks
+        without ties, the widest there is, and the lowest rank: where no scores tie, leaving out
+        never lowers the p-value of the sum of ranks. Where they do, a pool of the same mean and a
+        smaller variance may have been replaced: that raises p in the tail and lowers it by a few
+        hundredths of itself near the middle (p above .4), where nothing is decided.
+        The topmost ghost stands above everything, so that the pool comes first in an order by
+        margin, where a loss costs the most.
+        """
+        return tuple(
+            ScoredPool(
+                np.array([*range(len(pool.answers) - 1), ABOVE_ALL], dtype=np.float64), pool.served
+            )
+            for pool in self.lost
+        )
+
+    @property
+    def counted(self) -> tuple[ScoredPool, ...]:
+        """All pools, the lost ones last and at their worst."""
+        return (*self.scores, *self.lost_scores)
 
 
 def attach_logprobs(
@@ -70,7 +97,7 @@ def attach_logprobs(
             model, f"gave {len(results)} log-probs for {len(order)} answers", "check the scorer"
         )
     for logprob, tokens in results:
-        if not math.isfinite(logprob) or logprob > 1e-6 or tokens < 1:
+        if not LOWEST_LOGPROB <= logprob <= 1e-6 or tokens < 1:
             raise DataError(
                 model,
                 f"gave a log-prob of {logprob} over {tokens} token(s)",
@@ -92,25 +119,36 @@ def attach_logprobs(
     ]
 
 
+def reference_in(pools: Sequence[Pool], reference: str | None) -> str | None:
+    """The name of the reference's log-probs, None where no answer has them."""
+    has = any(reference in answer.logprobs for pool in pools for answer in pool.answers)
+    return reference if has else None
+
+
 def score_pools(
-    pools: Sequence[Pool], suspect: str = "suspect", reference: str | None = "reference"
+    pools: Sequence[Pool],
+    suspect: str = "suspect",
+    reference: str | None = "reference",
+    *,
+    is_known: bool = False,
 ) -> Scored:
-    """Score every answer; a pool with an answer that cannot be scored is left out whole.
+    """Score every answer; a pool with an answer that cannot be scored is lost as a whole.
 
     Args:
         pools: with log-probs in their answers.
         suspect: the name of the suspect's log-probs.
         reference: that of the reference's; None, or a name that no answer has, for none.
+        is_known: ``reference`` is of `reference_in` for more pools than these, and stays.
     """
-    if reference is not None and not any(
-        reference in answer.logprobs for pool in pools for answer in pool.answers
-    ):
-        reference = None
+    if not is_known:
+        reference = reference_in(pools, reference)
     needs = [suspect] if reference is None else [suspect, reference]
     kept: list[Pool] = []
+    lost: list[Pool] = []
     scores: list[ScoredPool] = []
     for pool in pools:
         if any(name not in answer.logprobs for answer in pool.answers for name in needs):
+            lost.append(pool)
             continue
         kept.append(pool)
         scores.append(ScoredPool(_scores(pool, suspect, reference), pool.served))
@@ -120,7 +158,7 @@ def score_pools(
         if reference is None
         else f"log-prob under the suspect less that under the reference, {per}"
     )
-    return Scored(tuple(kept), tuple(scores), len(pools) - len(kept), formula)
+    return Scored(tuple(kept), tuple(scores), tuple(lost), formula)
 
 
 def _has_tokens(pools: Sequence[Pool]) -> bool:

@@ -12,14 +12,20 @@ tail → how large, how much at least, which prompts, what would have been seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
-from overproof.audit.commitments import CommitmentCheck, Integrity
-from overproof.audit.ghost_checks import Check, check_pools
+from overproof.audit.commitments import CommitmentCheck
+from overproof.audit.ghost_checks import check_pools
+from overproof.audit.ghost_reasons import (
+    commitment_details,
+    commitment_words,
+    refusals_of,
+    warnings_of,
+)
 from overproof.audit.ghost_scores import Scored, score_pools
 from overproof.audit.planning import power_words
 from overproof.audit.ranks import ScoredPool, rank_sum_test, served_ranks
@@ -32,7 +38,7 @@ from overproof.audit.share_bound import (
     share_bound,
     v_values,
 )
-from overproof.audit.weighted import clipped, quantised_tail, tail_estimates
+from overproof.audit.weighted import CLIP, clipped, quantised_tail, tail_estimates
 from overproof.records.audit import Effect, Exactness, PValue, Standing, TestFinding
 from overproof.stats.intervals import bootstrap_rows
 
@@ -42,7 +48,6 @@ __all__ = [
     "GhostSettings",
     "Statistic",
     "ghosts_test",
-    "log_refusals",
 ]
 
 HYPOTHESIS = (
@@ -72,7 +77,8 @@ class GhostSettings:
     """What is fixed before the data is seen.
 
     Attributes:
-        alpha: level of the test, for the words on power.
+        alpha: what this test alone may spend, for the words on power: its share of the level
+            where a plan divides that among several.
         statistic: which p-value stands first.
         confidence: of the intervals and bounds.
         power: the probability in the words on power.
@@ -127,7 +133,7 @@ def ghosts_test(
     settings = settings or GhostSettings()
     checks = check_pools(pooling.pools, settings.check_level) if pooling.pools else []
     scored = score_pools(pooling.pools, suspect, reference)
-    refusals = _refusals(pooling, checks, commitment, scored, suspect)
+    refusals = refusals_of(pooling, checks, commitment, scored, suspect)
     details: dict[str, Any] = {
         "checks": [
             {"name": c.name, "p": c.p, "level": c.level, "direction": c.direction, "pools": c.pools}
@@ -136,8 +142,9 @@ def ghosts_test(
         "left_out": {
             "cached": pooling.cached,
             "duplicates": pooling.duplicates,
-            "without_scores": scored.left_out,
         },
+        "counted_lowest": len(scored.lost),
+        **commitment_details(commitment),
         "score": scored.formula,
     }
     if refusals:
@@ -145,99 +152,17 @@ def ghosts_test(
             "ghosts", Standing.REFUSED, HYPOTHESIS, len(scored.pools), "prompts",
             reasons=tuple(refusals), details=details,
         )  # fmt: skip
-    warnings = _warnings(pooling, scored, commitment, checks)
-    return _finding(scored, settings, warnings, details)
-
-
-def log_refusals(
-    pooling: Pooling, checks: Sequence[Check], commitment: CommitmentCheck | None
-) -> list[str]:
-    """Why a log cannot be tested, as far as it can be said without a look at the suspect.
-
-    Args:
-        pooling: pools of served answers and ghosts.
-        checks: of `ghost_checks.check_pools`.
-        commitment: the log held against its Merkle root.
-    """
-    found = []
-    if commitment is not None and commitment.integrity is Integrity.ALTERED:
-        name = f" (first: {commitment.first_altered})" if commitment.first_altered else ""
-        found.append(f"the log is not what was committed: {commitment.reason}{name}")
-    if pooling.retried:
-        found.append(
-            f"{pooling.retried} served answer(s) were drawn anew before they went out: they are "
-            "not drawn like their ghosts. Ghosts must go through the same retries, or none"
-        )
-    if pooling.cancelled:
-        found.append(
-            f"{pooling.cancelled} answer(s) end in a cancellation: what was served was selected"
-        )
-    for check in checks:
-        if check.failed:
-            side = "above" if check.direction > 0 else "below"
-            found.append(
-                f"served answers and ghosts were not drawn alike: {check.name} of served ones lies "
-                f"{side} (exact p = {check.p:.2g}, level {check.level:.2g}): {check.words}"
-            )
-    if not pooling.pools:
-        found.append("no prompt is left to test")
-    return found
-
-
-def _refusals(
-    pooling: Pooling,
-    checks: Sequence[Check],
-    commitment: CommitmentCheck | None,
-    scored: Scored,
-    suspect: str,
-) -> list[str]:
-    found = log_refusals(pooling, checks, commitment)
-    if pooling.pools and not scored.pools:
-        found.append(
-            f"no prompt has the log-probs of {suspect!r} for its served answer and all its ghosts"
-        )
-    return found
-
-
-def _warnings(
-    pooling: Pooling,
-    scored: Scored,
-    commitment: CommitmentCheck | None,
-    checks: Sequence[Check],
-) -> list[str]:
-    found = []
-    if commitment is None:
-        found.append("no commitment was checked: that the log is as it was rests on its keeper")
-    elif not commitment.indices_committed:
-        found.append("no commitment of the served indices from before generation was checked")
-    elif commitment.unused_slots:
-        found.append(f"{commitment.unused_slots} committed slot(s) are not in the log: ask why")
-    if "the teacher's log-prob a token" not in {check.name for check in checks}:
-        found.append(
-            "the log has no log-probs of the teacher: a shift in its likelihood, such as ghosts of "
-            "another temperature, was not checked for"
-        )
-    if pooling.cached or pooling.duplicates:
-        found.append(
-            f"{pooling.cached + pooling.duplicates} request(s) left out as cached or repeated"
-        )
-    if scored.left_out:
-        found.append(f"{scored.left_out} prompt(s) left out whole: log-probs are missing")
-    sizes = {pool.ghosts for pool in scored.pools}
-    if len(sizes) > 1:
-        found.append(
-            f"the number of ghosts varies from {min(sizes)} to {max(sizes)}: valid as long as it "
-            "does not depend on what was served"
-        )
-    return found
+    warnings = warnings_of(pooling, scored, commitment, checks)
+    finding = _finding(scored, settings, warnings, details)
+    return replace(finding, reasons=(*finding.reasons, *commitment_words(commitment)))
 
 
 def _finding(
     scored: Scored, settings: GhostSettings, warnings: Sequence[str], details: dict[str, Any]
 ) -> TestFinding:
-    pools = scored.scores
-    ranks = _rank_p(pools)
-    weighted = _weighted_ps(pools)
+    pools = scored.counted
+    ranks = _rank_p(pools, len(scored.lost))
+    weighted = _weighted_ps(scored)
     first = settings.statistic is Statistic.RANKS
     selection = used_prompts(pools, settings.fdr, settings.seed)
     typical = round(float(np.median([pool.ghosts for pool in pools])))
@@ -249,11 +174,11 @@ def _finding(
         unit="prompts",
         p_values=(ranks, *weighted) if first else (*weighted, ranks),
         effects=(
-            _auc(pools, [pool.cluster for pool in scored.pools], settings),
+            _auc(scored.scores, [pool.cluster for pool in scored.pools], settings),
             *_shares(pools, settings),
         ),
         power=power_words(
-            len(pools),
+            len(scored.scores),
             settings.assumed_auc,
             ghosts=typical,
             alpha=settings.alpha,
@@ -272,36 +197,46 @@ def _finding(
     )
 
 
-def _rank_p(pools: Sequence[ScoredPool]) -> PValue:
+def _counted(method: str, lost: int) -> str:
+    """How, with what was done about prompts without log-probs."""
+    return f"{method}; {lost} prompt(s) without log-probs counted lowest" if lost else method
+
+
+def _rank_p(pools: Sequence[ScoredPool], lost: int) -> PValue:
     result = rank_sum_test(pools)
     floor = 10.0**result.floor_log10
     return PValue(
         value=min(1.0, max(result.tail.value, floor)),  # never below it by a rounding error
-        exactness=Exactness.EXACT,
-        method="sum of ranks, tail by convolution, given the ties",
+        exactness=Exactness.BOUND if lost else Exactness.EXACT,
+        method=_counted("sum of ranks, tail by convolution, given the ties", lost),
         assumption=DRAWN_ALIKE,
         floor=floor,
         log10=max(result.tail.log10, result.floor_log10),
     )
 
 
-def _weighted_ps(pools: Sequence[ScoredPool]) -> tuple[PValue, ...]:
-    cut = clipped(pools)
+def _weighted_ps(scored: Scored) -> tuple[PValue, ...]:
+    """Of a lost pool, served answers have the lowest score there can be and ghosts the highest."""
+    lost = [
+        ScoredPool(np.where(np.arange(len(pool.answers)) < pool.served, -CLIP, CLIP), pool.served)
+        for pool in scored.lost
+    ]
+    cut = [*clipped(scored.scores), *lost]
     exact = quantised_tail(cut)
     bound, approximate = tail_estimates(cut)
     ten = np.log(10.0)
     return (
         PValue(
             exact.value,
-            Exactness.EXACT,
-            "sum of clipped scores rounded to a lattice, tail by convolution",
+            Exactness.BOUND if lost else Exactness.EXACT,
+            _counted("sum of clipped scores rounded to a lattice, tail by convolution", len(lost)),
             DRAWN_ALIKE,
             log10=exact.log10,
         ),
         PValue(
             float(np.exp(bound)),
             Exactness.BOUND,
-            "sum of clipped scores, Chernoff's bound",
+            _counted("sum of clipped scores, Chernoff's bound", len(lost)),
             DRAWN_ALIKE,
             log10=float(bound / ten),
         ),
@@ -346,7 +281,11 @@ def _shares(pools: Sequence[ScoredPool], settings: GhostSettings) -> list[Effect
     ranks, ghosts = served_ranks(pools, settings.seed)
     v = v_values(ranks, ghosts, settings.seed)
     alpha, cells = 1 - settings.confidence, int(ghosts.max()) + 1
-    plain = "valid whichever prompts were used, even if chosen by which answer was served"
+    ceiling = 100 * (1 - 1 / cells)
+    plain = (
+        "valid whichever prompts were used, even if chosen by which answer was served; with "
+        f"{cells - 1} ghost(s) this form cannot exceed about {ceiling:.3g} %, whatever was used"
+    )
     name = "share of the log's prompts that was used, at least"
     effects = [
         _share(name, share_bound(v, cells, alpha), plain),

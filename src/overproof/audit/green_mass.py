@@ -46,18 +46,21 @@ def green_mass_pairs(
     prompts: Sequence[Sequence[int]] | None = None,
     top: int = 128,
     drop_prompt_windows: bool = True,
+    first_places: bool = True,
 ) -> tuple[Pairs, int]:
     """Weighted (context, token) pairs, and how many unique contexts there are.
 
     Args:
-        texts: ids that the suspect is asked about; they must not depend on the key beyond what
-            the suspect may have copied: windows that repeat count once, those of prompts not.
+        texts: ids that the suspect is asked about.
         probabilities: for each text an array (length, V), row i the suspect's distribution of
             token i given what precedes it; or a function that yields it. One text is held at once.
         scheme: the teacher's watermark.
         prompts: ids of each text's prompt.
         top: most probable tokens kept at each position.
         drop_prompt_windows: drop positions whose window stands in the prompt.
+        first_places: of each window of a text, score its first place alone. Needed unless the texts
+            cannot carry the mark: what followed a window before, green where it was marked, an
+            innocent model copies too.
 
     Raises:
         DataError: arrays of another shape, rows that are not distributions, too few arrays.
@@ -70,7 +73,9 @@ def green_mass_pairs(
     scored = in_prompt = 0
     for index, (text, prompt, table) in enumerate(tables_of(texts, prompts, probabilities)):
         p = distributions(table, len(text), scheme.vocabulary, f"text {index + 1}")
-        where, contexts, dropped = positions(text, prompt, scheme, drop_prompt_windows)
+        where, contexts, dropped = positions(
+            text, prompt, scheme, drop_prompt_windows, first_places
+        )
         scored, in_prompt = scored + len(where) + dropped, in_prompt + dropped
         kept, mass = most_probable(p[where], top)
         repeated = np.repeat(contexts, kept.shape[1], axis=0)
@@ -128,9 +133,12 @@ def distributions(table: npt.ArrayLike, length: int, vocabulary: int, culprit: s
 
 
 def positions(
-    text: Sequence[int], prompt: Sequence[int], scheme: Scheme, drop: bool
+    text: Sequence[int], prompt: Sequence[int], scheme: Scheme, drop: bool, first_places: bool
 ) -> tuple[Ints, Ints, int]:
-    """Positions that are scored, their contexts, and how many were dropped."""
+    """Positions that are scored, their contexts, and how many stand in the prompt.
+
+    See `green_mass_pairs` for what the last two arguments do.
+    """
     # A marker in place of the token makes every position of one text a pair of its own.
     start = 0 if scheme.pad is not None else scheme.width
     one = unique_pairs(
@@ -138,6 +146,9 @@ def positions(
         number_positions=True,
     )  # fmt: skip
     contexts, where = one.contexts, one.tokens + start
+    if first_places and scheme.width:
+        first, _, _ = group_rows(contexts)
+        contexts, where = contexts[first], where[first]
     if not drop or not scheme.width or len(prompt) < scheme.width:
         return where, contexts, 0
     there = {tuple(prompt[i : i + scheme.width]) for i in range(len(prompt) - scheme.width + 1)}
@@ -188,7 +199,7 @@ def green_mass_test(
     scheme.check_key(key)
     pairs, contexts = green_mass_pairs(
         texts, probabilities, scheme, prompts=prompts, top=top,
-        drop_prompt_windows=plan.drop_prompt_windows,
+        drop_prompt_windows=plan.drop_prompt_windows, first_places=plan.first_places,
     )  # fmt: skip
     if plan.max_contexts is not None and contexts > plan.max_contexts:
         pairs, contexts = densest_contexts(pairs, plan.max_contexts), plan.max_contexts

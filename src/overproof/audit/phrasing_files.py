@@ -9,7 +9,8 @@
 * *texts* of the suspect (JSON Lines): ``{"text": "…", "prompt": "…", "slot": "…"}``. A phrasing
   that stands in the prompt is no choice of the suspect's and does not count there. Where ``slot``
   names what was asked about, only its phrasings are looked for.
-* *served* (JSON Lines), optional: ``{"account": "…", "slot": "…"}``, what really went out.
+* *served* (JSON Lines), optional: ``{"account": "…", "slot": "…"}``, what really went out; it
+  describes and decides nothing.
 
 Phrasings are found whatever their case and white space, as whole words, once a text.
 """
@@ -303,15 +304,9 @@ def read_served_slots(path: Path) -> set[tuple[str, str]]:
     return found
 
 
-def slots_of_accounts(
-    counts: Mapping[str, tuple[int, ...]],
-    accounts: Sequence[str],
-    served: set[tuple[str, str]] | None = None,
-) -> list[Slot]:
-    """The slots of all accounts with what the suspect says there; those not served are left out."""
-    return [
-        Slot(account, name, each)
-        for account in accounts
-        for name, each in counts.items()
-        if served is None or (account, name) in served
-    ]
+def slots_of_accounts(counts: Mapping[str, tuple[int, ...]], accounts: Sequence[str]) -> list[Slot]:
+    """All slots that were assigned to these accounts, with what the suspect says there.
+
+    Which of them went out must not choose among them: see `overproof.audit.phrasings`.
+    """
+    return [Slot(account, name, each) for account in accounts for name, each in counts.items()]

@@ -11,6 +11,12 @@ hypothesis that the suspect does not depend on k*, the real key is one more draw
 distribution, so p is exact whatever the counts, however alike the suspect's answers are. Its floor
 is 1/(M+1). Beside it stands the tail under the model that HMAC is a random function: exact by
 convolution over slots. Keys must be random: default keys and passwords are refused.
+
+All slots that were assigned are counted, whatever went out (intention to treat). Whether a phrasing
+goes out may depend on which one it is, and with that on the key: slots kept because they went out
+are kept by the real key alone, which then is no longer one draw among the alternates. With a rare
+phrasing that fails to go out half of the time, an innocent suspect that likes the common one was
+"found" in most simulated audits. Slots that did not go out cost power, never validity.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from __future__ import annotations
 import hmac
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -37,6 +43,7 @@ __all__ = [
     "Slot",
     "check_key",
     "choose_phrasing",
+    "describe_served",
     "key_commitment",
     "new_key",
     "phrasings_test",
@@ -177,7 +184,8 @@ def phrasings_test(
 
     Args:
         key: the secret key, drawn at random before it was used.
-        slots: what the suspect was seen to say; slots it never reached count nothing.
+        slots: what the suspect was seen to say at all slots that were assigned, whether or not
+            they went out; slots it never reached count nothing.
         alternates: M, at least 999.
         seed: of the alternate keys.
         alpha: the level; a floor above it is refused.
@@ -235,6 +243,41 @@ def phrasings_test(
             "accounts": _by_account(scores.accounts, seen, real, others),
         },
     )
+
+
+def describe_served(
+    key: bytes, slots: Sequence[Slot], served: Collection[tuple[str, str]]
+) -> dict[str, float | int | str | None]:
+    """How many slots went out, and how often the suspect agrees with the key there.
+
+    A description without a p-value: which slots went out may depend on the key.
+
+    Args:
+        key: the secret key.
+        slots: all that were assigned, with what the suspect says there.
+        served: account and slot of those that went out.
+
+    Returns:
+        ``assigned`` and ``served`` slots; ``match_rate``, the share of the suspect's phrasings at
+        served slots that are the key's choice, and ``match_rate_elsewhere``, None where it says
+        nothing; ``note``.
+    """
+    hits, said = {True: 0, False: 0}, {True: 0, False: 0}
+    went = 0
+    for slot in slots:
+        out = (slot.account, slot.name) in served
+        went += out
+        hits[out] += slot.counts[choose_phrasing(key, slot.account, slot.name, len(slot.counts))]
+        said[out] += sum(slot.counts)
+    rates = {out: hits[out] / said[out] if said[out] else None for out in (True, False)}
+    return {
+        "assigned": len(slots),
+        "served": went,
+        "match_rate": rates[True],
+        "match_rate_elsewhere": rates[False],
+        "note": "a description without a p-value: which slots went out may depend on the key, so "
+        "the test counts all that were assigned",
+    }
 
 
 def slots_needed(

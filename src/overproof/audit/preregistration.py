@@ -6,8 +6,9 @@ whoever can edit the plan can hash it again, and the time is the sealing machine
 is the hash given away in time: published, mailed to the other side, or stamped by a third party
 (RFC 3161). `read_sealed_plan` therefore takes the hash that was given away.
 
-Data are recorded at the time of testing, by digest, in a journal beside the plan: testing other
-data under the same plan leaves a second line that the verdict shows.
+What a test is run on is recorded at the time of testing, by digest, in a journal beside the plan:
+its files, and all that it was run with (key, settings, models). Testing other data under the same
+plan, or the same data with other settings, leaves a line that the verdict shows and counts.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "record_data",
     "require_unchanged",
     "require_used",
+    "runs_of",
     "seal_plan",
 ]
 
@@ -63,19 +65,21 @@ class SealedPlan:
 
 @dataclass(frozen=True)
 class DataDigest:
-    """What a test was run on.
+    """What a test was run on, and with.
 
     Attributes:
         test: its name in the plan.
         at: UTC, when.
         plan_sha256: under which plan.
         files: of each file name its SHA-256.
+        settings: ``sha256:`` and the hash of all that it was run with; empty where none was noted.
     """
 
     test: str
     at: str
     plan_sha256: str
     files: dict[str, str]
+    settings: str = ""
 
 
 def plan_bytes(plan: AuditPlan, sealed_at: str) -> bytes:
@@ -111,7 +115,10 @@ def seal_plan(plan: AuditPlan, path: Path, now: datetime.datetime | None = None)
             str(path), "is sealed already", "a new plan is a new file; the old one stays on record"
         ) from None
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be written: {error.strerror or error}") from error
+        raise ConfigError(
+            str(path), f"cannot be written: {error.strerror or error}",
+            "make room or give permission, or name another folder",
+        ) from error  # fmt: skip
     finally:
         partial.unlink(missing_ok=True)
     return SealedPlan(plan, sealed_at, sha256, path)
@@ -136,22 +143,24 @@ def read_sealed_plan(path: Path, given_away: str | None = None) -> SealedPlan:
     except FileNotFoundError:
         raise ConfigError(str(path), "no such plan", "`overproof audit plan` seals one") from None
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror or error}") from error
+        raise ConfigError(
+            str(path), f"cannot be read: {error.strerror or error}", "give permission to read it"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             str(path), "is not a sealed plan", "`overproof audit plan` writes one"
         ) from error
     try:
         sha256 = content_hash({"format": FORMAT, "sealed_at": sealed_at, "plan": written})
-        plan = AuditPlan.model_validate(written)
-    except (ValidationError, ValueError):
-        sha256, plan = "", None
-    if plan is None or sha256 != stored:
+    except ValueError:
+        sha256 = ""
+    if sha256 != stored:
         raise DataError(
             str(path),
             "was changed after it was sealed: its bytes do not have the hash that it states",
             "restore the sealed file; a changed plan counts for nothing",
         )
+    plan = _plan_of(written, path)
     if given_away is not None and given_away.removeprefix("sha256:").lower() != sha256[7:]:
         raise DataError(
             str(path),
@@ -159,6 +168,19 @@ def read_sealed_plan(path: Path, given_away: str | None = None) -> SealedPlan:
             "use the plan whose hash was published",
         )
     return SealedPlan(plan, sealed_at, sha256, path, given_away is not None)
+
+
+def _plan_of(written: Any, path: Path) -> AuditPlan:
+    """The plan of an unaltered file; one sealed by an earlier version may lack what is asked."""
+    try:
+        return AuditPlan.model_validate(written)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+    # Raised out here: the library's error holds the file's values.
+    raise DataError(
+        str(path), f"is whole, but is no plan that this version can use: {reason}",
+        "seal a new plan, or use the version of overproof that sealed it",
+    )  # fmt: skip
 
 
 def changed_fields(sealed: Any, now: Any, where: str = "") -> list[tuple[str, Any, Any]]:
@@ -236,8 +258,16 @@ def record_data(
     test: str,
     files: Sequence[Path],
     now: datetime.datetime | None = None,
+    used: Mapping[str, Any] | None = None,
 ) -> DataDigest:
     """Note by digest what a test is run on, before it is run; a line is added, none replaced.
+
+    Args:
+        sealed: the plan.
+        test: its name in the plan.
+        files: the data.
+        now: the moment; the clock's where it is None.
+        used: all else that the outcome depends on, as plain values; secrets by their hash.
 
     Raises:
         ConfigError: the test is not planned, or the plan was never written.
@@ -251,9 +281,14 @@ def record_data(
         try:
             digests[str(file)] = "sha256:" + file_sha256(file)
         except OSError as error:
-            raise DataError(str(file), f"cannot be read: {error.strerror or error}") from error
+            raise DataError(
+                str(file), f"cannot be read: {error.strerror or error}", "check the path"
+            ) from error
     moment = (now or datetime.datetime.now(datetime.UTC)).astimezone(datetime.UTC)
-    digest = DataDigest(test, moment.isoformat(timespec="seconds"), sealed.sha256, digests)
+    digest = DataDigest(
+        test, moment.isoformat(timespec="seconds"), sealed.sha256, digests,
+        content_hash(dict(used)) if used else "",
+    )  # fmt: skip
     line = canonical_json(digest.__dict__) + b"\n"
     try:
         with _journal(sealed.path).open("ab") as stream:
@@ -261,8 +296,10 @@ def record_data(
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise DataError(str(_journal(sealed.path)), reason) from error
+        raise DataError(
+            str(_journal(sealed.path)), f"cannot be written: {error.strerror or error}",
+            "make room or give permission; nothing is tested that was not noted before",
+        ) from error  # fmt: skip
     return digest
 
 
@@ -281,8 +318,11 @@ def read_data_digests(sealed: SealedPlan) -> tuple[DataDigest, ...]:
             continue
         try:
             row = json.loads(line)
-            digest = DataDigest(row["test"], row["at"], row["plan_sha256"], dict(row["files"]))
-        except (ValueError, KeyError, TypeError) as error:
+            digest = DataDigest(
+                row["test"], row["at"], row["plan_sha256"], dict(row["files"]),
+                str(row.get("settings", "")),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{journal}:{number}", "is no record of data", "a line was cut off or edited"
             ) from error
@@ -292,3 +332,12 @@ def read_data_digests(sealed: SealedPlan) -> tuple[DataDigest, ...]:
             )
         found.append(digest)
     return tuple(found)
+
+
+def runs_of(test: str, data: Sequence[DataDigest]) -> int:
+    """On how many different sets of data and settings a test was run; 0 where none was noted.
+
+    The same data with the same settings give the same p-value, so running them again is no new
+    run. File names do not count: a renamed copy is the same data.
+    """
+    return len({(tuple(sorted(d.files.values())), d.settings) for d in data if d.test == test})

@@ -59,6 +59,8 @@ class Plan:
 
     Attributes:
         alpha: the level.
+        share: the part of it that the test has for itself, at which its power is stated; all of it
+            where it is None.
         alternates: how many alternate keys; None for the fewest that give the rank a floor of a
             tenth of ``alpha``, and at least 999.
         seed: of alternates and bootstrap.
@@ -66,6 +68,8 @@ class Plan:
         resamples: of the bootstrap over prompts.
         max_contexts: score only the contexts with the most unique pairs; None for all.
         drop_prompt_windows: drop pairs whose window stands in the prompt.
+        first_places: where the suspect's probabilities are asked along a text, score the first
+            place of each window alone; False only for texts that cannot carry the mark.
     """
 
     alpha: float = 0.01
@@ -75,8 +79,17 @@ class Plan:
     resamples: int = 2000
     max_contexts: int | None = None
     drop_prompt_windows: bool = True
+    first_places: bool = True
+    share: float | None = None
+
+    @property
+    def power_alpha(self) -> float:
+        """The level at which the power is stated."""
+        return self.alpha if self.share is None else self.share
 
     def __post_init__(self) -> None:
+        if self.share is not None and not 0 < self.share <= self.alpha:
+            raise ValueError("a share of alpha lies above 0, and not above alpha")
         if not 0 < self.alpha < 1 or not 0 < self.power < 1 or self.resamples < 100:
             raise ValueError("alpha and power lie between 0 and 1, resamples are 100 or more")
 
@@ -283,13 +296,13 @@ def _effect(scheme: Scheme, pairs: Pairs, key: Key, plan: Plan) -> Effect:
 def _power(scheme: Scheme, pairs: Pairs, plan: Plan) -> Power:
     weights = getattr(scheme, "weights", lambda p: p.weights)(pairs)
     n = len(pairs) if weights is None else float(weights.sum() ** 2 / (weights**2).sum())
-    shift = detectable_shift(n, scheme.spread, alpha=plan.alpha, power=plan.power)
+    shift = detectable_shift(n, scheme.spread, alpha=plan.power_alpha, power=plan.power)
     return Power(
         shift,
         plan.power,
-        plan.alpha,
+        plan.power_alpha,
         f"A mean hit of {scheme.expected + shift:.4f} in place of {scheme.expected:.4f} would have "
-        f"been found with probability {plan.power:g} at the level {plan.alpha:g}.",
+        f"been found with probability {plan.power:g} at the level {plan.power_alpha:g}.",
     )
 
 
@@ -350,7 +363,7 @@ def cohort_test(
             ),
         ),
         (_effect(scheme, pairs, keys[best], plan),),
-        _power(scheme, pairs, replace(plan, alpha=plan.alpha / len(keys))),
+        _power(scheme, pairs, replace(plan, share=plan.power_alpha / len(keys))),
         NOT_PROVED,
         (),
         {

@@ -161,6 +161,7 @@ def references_test(
     answers: Answers,
     *,
     alpha: float = 0.05,
+    share: float | None = None,
     kernel: Floats | None = None,
     confidence: float = 0.95,
     seed: int = 0,
@@ -170,6 +171,8 @@ def references_test(
     Args:
         answers: see `overproof.audit.reference_answers.read_answers`.
         alpha: level; the test is refused where its floor lies above.
+        share: the part of it that the test has for itself, at which its power is stated; all of it
+            where it is None.
         kernel: N x X x C where it was computed before; else from the texts.
         confidence: of the effect's interval.
         seed: of the bootstrap over prompts.
@@ -190,7 +193,7 @@ def references_test(
         unit="reference models",
         p_values=_p_values(answers, ranks),
         effects=_effects(kernel, spread, confidence, seed),
-        power=_power(answers, alpha, spread),
+        power=_power(answers, alpha if share is None else share, spread),
         not_proved=NOT_PROVED,
         reasons=warnings,
         details={
@@ -298,11 +301,12 @@ def _power(answers: Answers, alpha: float, spread: float) -> Power:
     fewest = min(len(answers.innocents), len(answers.decoys))
     shift = detectable_shift(fewest, alpha, PROBABILITY)
     if shift is None:
-        return Power(None, PROBABILITY, alpha, "With so few references nothing would be seen.")
+        words = f"With so few references nothing would be seen at the level {alpha:g}."
+        return Power(None, PROBABILITY, alpha, words)
     words = (
-        f"Either rank would have seen a likeness {shift:.1f} standard deviations of the "
-        f"references above their mean ({shift * spread:.3g} in cosine) with probability "
-        f"{PROBABILITY:g}, were their scores normal; both together see less."
+        f"At the level {alpha:g} either rank would have seen a likeness {shift:.1f} standard "
+        f"deviations of the references above their mean ({shift * spread:.3g} in cosine) with "
+        f"probability {PROBABILITY:g}, were their scores normal; both together see less."
     )
     return Power(shift * spread, PROBABILITY, alpha, words)
 

@@ -89,15 +89,21 @@ def write_key(path: Path, key: Key) -> None:
     """Write a new key, readable by its owner alone; an existing file is never overwritten.
 
     Raises:
-        ConfigError: the file exists.
+        ConfigError: the file exists, or its folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    except FileExistsError as error:
+        if not path.exists():  # a file stands where its folder belongs
+            raise ConfigError(str(path.parent), "is no folder", "name another") from error
         raise ConfigError(
             str(path), "exists already", "keys are never overwritten: name another file"
         ) from None
+    except OSError as error:
+        raise ConfigError(
+            str(path), f"cannot be written: {error.strerror or error}", "name another folder"
+        ) from error
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(key_text(key) + "\n")
         stream.flush()

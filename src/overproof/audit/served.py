@@ -10,7 +10,6 @@ were generated). Lines of one ``group`` share a pool of ghosts and list the same
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,20 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from overproof.audit.commitments import SealedRequest
+from overproof.audit.folding import fold_content, fold_name, fold_text
 from overproof.errors import DataError
-from overproof.records.hashing import content_hash, text_hash
+from overproof.records.hashing import canonical_json, content_hash
 from overproof.records.log_lines import json_rows
 
 __all__ = [
+    "LOWEST_LOGPROB",
     "Answer",
     "Pool",
     "Pooling",
     "ServedRequest",
+    "pool_key",
     "pools_of",
     "read_served",
     "requests_of_log",
 ]
 
+LOWEST_LOGPROB = -1e7
+"""Nats: no answer that was drawn is less likely, and sums beyond it lose their precision."""
+MOST = 10**9  # of a count
 FORM = 'one object a line: {"prompt": …, "served": …, "ghosts": […], "group": …}'
 
 
@@ -80,10 +85,8 @@ class ServedRequest:
 
     @property
     def prompt_key(self) -> str:
-        """The same for prompts that differ in case and white space alone."""
-        if isinstance(self.prompt, str):
-            return text_hash(self.prompt)
-        return content_hash(self.prompt)
+        """The same for prompts that differ in case, white space and invisible characters alone."""
+        return content_hash(fold_content(self.prompt))
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class Pooling:
     Attributes:
         pools: independent of each other under the null hypothesis.
         cached: requests left out because they were answered from a cache.
-        duplicates: requests left out because their prompt came before and answers repeat.
+        duplicates: requests left out because their prompt came before and answers repeat, or
+            because the very same answers came before, under whatever prompt.
         retried: requests whose served answer was drawn anew (kept; the test refuses them).
         cancelled: answers that ended in a cancellation.
     """
@@ -121,13 +125,18 @@ class Pooling:
     retried: int = 0
     cancelled: int = 0
 
+    @property
+    def requests(self) -> int:
+        """How many there were before any was left out as cached or repeated."""
+        return sum(pool.served for pool in self.pools) + self.cached + self.duplicates
+
 
 def read_served(path: Path) -> list[ServedRequest]:
     """Read a log of served answers and their ghosts.
 
     Raises:
-        DataError: the file cannot be read, holds nothing, names an id twice, or has a line that is
-            not of the form; file and line are named.
+        DataError: the file cannot be read, holds nothing, names an id twice (invisible characters
+            make no other name), or has a line that is not of the form; file and line are named.
     """
     requests: list[ServedRequest] = []
     seen: dict[str, str] = {}
@@ -138,11 +147,12 @@ def read_served(path: Path) -> list[ServedRequest]:
             request = _request(where, row)
         except ValueError as error:
             raise DataError(where, str(error), FORM) from error
-        if request.id in seen:
+        name = fold_name(request.id)
+        if name in seen:
             raise DataError(
-                where, f"has the id {request.id!r} of {seen[request.id]}", "log each request once"
+                where, f"has the id {request.id!a} of {seen[name]}", "log each request once"
             )
-        seen[request.id] = where
+        seen[name] = where
         requests.append(request)
     if not requests:
         raise DataError(str(path), "holds no request", FORM)
@@ -151,8 +161,9 @@ def read_served(path: Path) -> list[ServedRequest]:
 
 def _request(where: str, row: Mapping[str, Any]) -> ServedRequest:
     prompt = row.get("prompt")
-    if not (isinstance(prompt, str) or (isinstance(prompt, list) and prompt)):
-        raise ValueError("its prompt is neither a text nor a list of messages")
+    if not (isinstance(prompt, str) or _are_messages(prompt)):
+        raise ValueError("its prompt is neither a text nor a list of messages, each with a role")
+    canonical_json(prompt)  # a number in a message may be infinite, which no hash can tell
     if "served" not in row:
         raise ValueError("it does not say what was served")
     ghosts = row.get("ghosts")
@@ -164,6 +175,8 @@ def _request(where: str, row: Mapping[str, Any]) -> ServedRequest:
     cached = row.get("cached", False)
     if not isinstance(cached, bool):
         raise ValueError("its cached is neither true nor false")
+    if row.get("slot") is not None:
+        _whole(row["slot"], "slot")
     position = row.get("position")
     if position is not None and not 0 <= _whole(position, "position") <= len(ghosts):
         raise ValueError(f"its position {position} is none of its {len(ghosts) + 1} answers")
@@ -183,9 +196,15 @@ def _request(where: str, row: Mapping[str, Any]) -> ServedRequest:
     )
 
 
+def _are_messages(prompt: Any) -> bool:
+    return isinstance(prompt, list) and bool(prompt) and all(
+        isinstance(each, Mapping) and isinstance(each.get("role"), str) for each in prompt
+    )  # fmt: skip
+
+
 def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"its {name} is not a count")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
+        raise ValueError(f"its {name} is not a count from 0 to {MOST:,}")
     return value
 
 
@@ -200,8 +219,11 @@ def _answer(value: Any, name: str) -> Answer:
     for model, number in logprobs.items():
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError(f"the log-prob of its {name} under {model} is not a number")
-        if not math.isfinite(number) or number > 1e-6:
-            raise ValueError(f"the log-prob of its {name} under {model} is {number}")
+        # Compared before it is made a float: a whole number may be too large for one.
+        if not LOWEST_LOGPROB <= number <= 1e-6:
+            raise ValueError(
+                f"the log-prob of its {name} under {model} is not between {LOWEST_LOGPROB:g} and 0"
+            )
     tokens = value.get("tokens")
     if tokens is not None and _whole(tokens, f"{name}'s tokens") < 1:
         raise ValueError(f"the tokens of its {name} are 0")
@@ -215,7 +237,14 @@ def requests_of_log(sealed: Sequence[SealedRequest]) -> list[ServedRequest]:
     """The requests of a committed log, opened."""
     requests = []
     for item in sealed:
-        answers = [Answer(text) for text in item.answers]
+        marks, unknown = item.marks, (None,) * len(item.answers)
+        answers = [
+            Answer(text, tokens, {} if teacher is None else {"teacher": teacher}, finish)
+            for text, tokens, teacher, finish in zip(
+                item.answers, marks.tokens or unknown, marks.teacher or unknown,
+                marks.finish_reasons or unknown, strict=True,
+            )
+        ]  # fmt: skip
         chosen = item.index.served
         requests.append(
             ServedRequest(
@@ -225,6 +254,8 @@ def requests_of_log(sealed: Sequence[SealedRequest]) -> list[ServedRequest]:
                 served=answers[chosen],
                 ghosts=tuple(answers[:chosen] + answers[chosen + 1 :]),
                 group=item.group,
+                retries=marks.retries,
+                cached=marks.cached,
                 position=chosen,
             )
         )
@@ -237,8 +268,9 @@ def pools_of(requests: Sequence[ServedRequest]) -> Pooling:
     Requests of one prompt stay apart (or, of one group, permuted together) as long as all their
     answers differ. Where any answer repeats among *all* answers to that prompt, served or not, a
     cache may have been at work, and only the prompt's first request is kept: its answer cannot be
-    a copy. Both rules look at a prompt's answers without asking which were served, so they leave
-    the null distribution as it is.
+    a copy. Pools with the very same answers, under whatever prompts, are copies too, and the first
+    is kept. All rules look at answers without asking which were served, so they leave the null
+    distribution as it is.
 
     Raises:
         DataError: requests of one group with other prompts or other ghosts.
@@ -259,6 +291,12 @@ def pools_of(requests: Sequence[ServedRequest]) -> Pooling:
         if count > 1 and _repeats(groups):
             groups, duplicates = [groups[0][:1]], duplicates + count - 1  # noqa: PLW2901
         pools.extend(_pool(members) for members in groups)
+    first: dict[tuple[str, ...], Pool] = {}
+    for pool in pools:
+        first.setdefault(pool_key(pool), pool)
+    duplicates += sum(pool.served for pool in pools)
+    pools = list(first.values())
+    duplicates -= sum(pool.served for pool in pools)
     return Pooling(
         pools=tuple(pools),
         cached=len(requests) - len(fresh),
@@ -270,6 +308,11 @@ def pools_of(requests: Sequence[ServedRequest]) -> Pooling:
             for answer in pool.answers
         ),
     )
+
+
+def pool_key(pool: Pool) -> tuple[str, ...]:
+    """The same for pools that hold the same answers, in whatever order, and whichever served."""
+    return tuple(sorted(fold_text(answer.text) for answer in pool.answers))
 
 
 def _check_group(members: Sequence[ServedRequest]) -> None:

@@ -3,7 +3,8 @@
 A look at n requests uses the first n of the log, in its order (that of the commitment, where there
 is one), and adds to what earlier looks saw; the boundaries and the p-value are `sequential`'s. What
 is new at a look is pooled by itself: a request whose prompt came at an earlier look is left out,
-whatever was answered, since the pools of different looks must be independent.
+whatever was answered, and so is a pool whose very answers came at one, since the pools of different
+looks must be independent.
 
 Everything beside the p-value is read at a moment that the data chose, so it holds for all looks at
 once: intervals and the share bound at 1 - (1 - confidence) / L, the list of prompts at FDR / L
@@ -19,17 +20,12 @@ from typing import Any
 
 from overproof.audit.commitments import CommitmentCheck
 from overproof.audit.ghost_checks import check_pools
-from overproof.audit.ghost_scores import score_pools
-from overproof.audit.ghosts import (
-    DRAWN_ALIKE,
-    HYPOTHESIS,
-    GhostSettings,
-    ghosts_test,
-    log_refusals,
-)
+from overproof.audit.ghost_reasons import commitment_details, log_refusals
+from overproof.audit.ghost_scores import reference_in, score_pools
+from overproof.audit.ghosts import DRAWN_ALIKE, HYPOTHESIS, GhostSettings, ghosts_test
 from overproof.audit.ranks import ScoredPool
 from overproof.audit.sequential import Decision, Look, SequentialPlan, Spending, monitor_pools
-from overproof.audit.served import Pooling, ServedRequest, pools_of
+from overproof.audit.served import Pooling, ServedRequest, pool_key, pools_of
 from overproof.audit.staged_planning import staged_power_words
 from overproof.config.audit import GhostsPlan
 from overproof.config.audit import Spending as PlannedSpending
@@ -64,12 +60,17 @@ def batches_of(requests: Sequence[ServedRequest], looks: Sequence[int]) -> list[
     """
     pools_of(requests[: looks[-1]])  # a group may span looks: its contradictions are named here
     seen: set[str] = set()
+    known: set[tuple[str, ...]] = set()
     batches, start = [], 0
     for end in looks:
         new = requests[start:end]
         fresh = [request for request in new if request.prompt_key not in seen]
         pooling = pools_of(fresh)
-        batches.append(replace(pooling, duplicates=pooling.duplicates + len(new) - len(fresh)))
+        kept = tuple(pool for pool in pooling.pools if pool_key(pool) not in known)
+        copies = sum(pool.served for pool in pooling.pools) - sum(pool.served for pool in kept)
+        left_out = pooling.duplicates + len(new) - len(fresh) + copies
+        batches.append(replace(pooling, pools=kept, duplicates=left_out))
+        known.update(map(pool_key, kept))
         seen.update(request.prompt_key for request in new)
         start = end
     return batches
@@ -101,7 +102,11 @@ def refused_early(
         return None
     return TestFinding(
         "ghosts", Standing.REFUSED, HYPOTHESIS, len(pooling.pools), "prompts",
-        reasons=tuple(reasons), details={"look": len(batches), "looks_planned": list(plan.looks)},
+        reasons=tuple(reasons),
+        details={
+            "look": len(batches), "looks_planned": list(plan.looks),
+            **commitment_details(commitment),
+        },
     )  # fmt: skip
 
 
@@ -155,27 +160,18 @@ def staged_ghosts_test(
         return TestFinding(
             "ghosts", Standing.INTERIM, HYPOTHESIS, full.n, "prompts",
             reasons=(says, *full.reasons),
-            details={"look": n, "looks": seen, "looks_planned": list(plan.looks)},
+            details={
+                "look": n, "looks": seen, "looks_planned": list(plan.looks),
+                **commitment_details(commitment),
+            },
         )  # fmt: skip
     return _decided(full, plan, looks, seen, settings)
 
 
 def _scored(batches: Sequence[Pooling], reference: str | None) -> list[tuple[ScoredPool, ...]]:
     """Scores by look. Whether there is a reference is asked of all looks at once."""
-    pools = [pool for batch in batches for pool in batch.pools]
-    if reference is not None and not any(
-        reference in answer.logprobs for pool in pools for answer in pool.answers
-    ):
-        reference = None
-    needs = {"suspect"} if reference is None else {"suspect", reference}
-    found = []
-    for batch in batches:
-        kept = [
-            pool for pool in batch.pools
-            if all(needs <= set(answer.logprobs) for answer in pool.answers)
-        ]  # fmt: skip
-        found.append(score_pools(kept, reference=reference).scores if kept else ())
-    return found
+    known = reference_in([pool for batch in batches for pool in batch.pools], reference)
+    return [score_pools(batch.pools, reference=known, is_known=True).counted for batch in batches]
 
 
 def _decided(
@@ -194,7 +190,8 @@ def _decided(
     )
     staged = PValue(
         value=min(1.0, max(last.p_value, floor)),
-        exactness=Exactness.EXACT,
+        # With pools counted at their worst it is no longer exact: full says so.
+        exactness=full.p_values[0].exactness if full.p_values else Exactness.EXACT,
         method=method,
         assumption=DRAWN_ALIKE + " Looks were taken as planned, on the log in its order.",
         floor=floor,

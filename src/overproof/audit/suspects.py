@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,13 @@ from overproof.clients.local_scores import Prompt, load_scores
 from overproof.clients.openai_wire import WireError
 from overproof.config.keys import check_variable
 from overproof.config.teacher import TeacherConfig
-from overproof.errors import CapabilityError, ConfigError, DataError, TeacherError
+from overproof.errors import (
+    CapabilityError,
+    ConfigError,
+    DataError,
+    TeacherError,
+    TeacherUnreachableError,
+)
 from overproof.records.exchange import Completion, Outcome, TokenLogprob
 from overproof.records.hashing import canonical_json
 from overproof.records.openai_json import messages_of
@@ -43,6 +50,8 @@ CHUNK = 64  # answers between two words of progress
 CONCURRENCY = 8
 TIMEOUT_S = 300.0
 WAY_OUT = "serve the suspect with vLLM, or give its weights"
+# A client's advice that names keys of a recipe: an audit has none.
+OF_A_RECIPE = re.compile(r"; [^;]*\bteacher\.\w+[^;]*$")
 
 
 @dataclass(frozen=True)
@@ -260,9 +269,10 @@ class _Server:
     async def _ids(self, body: dict[str, Any]) -> list[int]:
         """Token ids by ``/tokenize``; none where the server does not offer it."""
         url = root_of(self._transport.base_url) + "/tokenize"
-        reply = await self._transport.request(
-            "POST", url, json={"model": self._source.model, **body}
-        )
+        with self._named():
+            reply = await self._transport.request(
+                "POST", url, json={"model": self._source.model, **body}
+            )
         if reply.status in (404, 405, 501):
             return []
         said = reply.body.decode("utf-8", "replace")
@@ -276,6 +286,17 @@ class _Server:
             return []
         whole = isinstance(ids, list) and all(type(i) is int for i in ids)
         return ids if whole else []
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of a server that nobody answers at, in words of an audit."""
+        try:
+            yield
+        except TeacherUnreachableError as error:
+            raise TeacherUnreachableError(
+                self._source.shown, error.reason,
+                "check the address behind the @, the network, and that the server runs",
+            ) from error  # fmt: skip
 
     async def _asked(self, body: dict[str, Any], read: Callable[[Any], list[float]]) -> list[float]:
         """The log-probs of one question to ``/completions``, with retries."""
@@ -291,13 +312,14 @@ class _Server:
             told = tuple(TokenLogprob(token="", logprob=value) for value in values)
             return Completion(outcome=Outcome.ANSWERED, prompt_logprobs=told)
 
-        found = await self._transport.ask(
-            "/completions", {"model": self._source.model, **body}, completion
-        )
+        with self._named():
+            found = await self._transport.ask(
+                "/completions", {"model": self._source.model, **body}, completion
+            )
         if found.outcome is not Outcome.ANSWERED:
             raise TeacherError(
                 self._source.shown,
-                f"did not score a text: {found.error or found.outcome}",
+                f"did not score a text: {OF_A_RECIPE.sub('', found.error or found.outcome)}",
                 "mend the server, then run the same command again",
             )
         return [token.logprob for token in found.prompt_logprobs or () if token is not None]

@@ -154,7 +154,7 @@ def weights_test_of_units(
         second: the same blocks of the model it may descend from.
         width: residual width.
         seed: of the split of the residual dimensions.
-        alpha: level for which the power is stated.
+        alpha: level for which the power is stated; among several tests, this one's share.
 
     Raises:
         DataError: blocks that do not correspond.
@@ -256,7 +256,7 @@ def weights_test(suspect: Path, other: Path, *, seed: int = 0, alpha: float = 0.
         suspect: a safetensors file, or a directory of them.
         other: the model that it may descend from.
         seed: of the split of the residual dimensions.
-        alpha: level for which the power is stated.
+        alpha: level for which the power is stated; among several tests, this one's share.
 
     Returns:
         A finding; refused where the architectures differ.

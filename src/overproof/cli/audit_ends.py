@@ -141,11 +141,15 @@ def _power_lines(found: dict[str, Any]) -> list[str]:
             f"  slots          {found['slots']:,} of {found['phrasings']} phrasings each",
             f"  alternates     {found['alternate_keys']:,} keys",
         ]
-    needed = found["needed_of_each"]
+    needed, fewest = found["needed_of_each"], f"{found['fewest_of_each']:,} at least for the level"
+    enough = (
+        f"no number up to 100,000 of each kind is enough; {fewest}"
+        if needed is None
+        else f"{needed:,} of each kind, {fewest}"
+    )
     return [
         f"to find a suspect {found['shift']:g} standard deviations from its references {level}:",
-        f"  references     {'never' if needed is None else f'{needed:,}'} of each kind, "
-        f"{found['fewest_of_each']:,} at least for the level",
+        f"  references     {enough}",
     ]
 
 
@@ -283,6 +287,10 @@ def verdict_command(
         tuple[float, float] | None,
         typer.Option(help="Smallest and largest stated size of the suspect's training data."),
     ] = None,
+    shadows: Annotated[
+        Path | None,
+        typer.Option(help="Shadow students, for the dose equivalent (JSON Lines)."),
+    ] = None,
     signing_key: Annotated[
         Path | None, typer.Option(help="Ed25519 key that signs, from `audit signing-key`.")
     ] = None,
@@ -294,7 +302,7 @@ def verdict_command(
 
     verdict = audit.audit_verdict(
         directory, given_away=plan_hash, out=out, log_tokens=log_tokens,
-        training_tokens=training_tokens, signing_key=signing_key,
+        training_tokens=training_tokens, shadows=shadows, signing_key=signing_key,
     )  # fmt: skip
     said = verdict.attestation
     if as_json:

@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 MOST_LOOKS = 100
+FORM = "a plan is a TOML file: suspect, teacher, alpha, and [[tests]] with their kind"
+
+KEY_WAY_OUT = "state the hash of the secret key, which `overproof audit key` prints"
 
 
 class Multiplicity(StrEnum):
@@ -125,17 +128,38 @@ def _check_looks(looks: int | tuple[float, ...]) -> None:
 
 
 class WatermarkPlan(_Test):
-    """Alternate keys and the tail under the pseudo-random function's model."""
+    """Alternate keys and the tail under the pseudo-random function's model.
+
+    The key and the scheme's settings are planned too: whoever could choose among several after
+    seeing the data would find one that fits.
+    """
 
     kind: Literal["watermark"]
     scheme: Literal["kgw", "kgw-selfhash", "unigram", "gumbel", "synthid"]
     keys: int = Field(999, ge=99)
-    key_sha256: str = Field(
-        "", pattern=r"^([0-9a-f]{64})?$", description="hash of the secret key, so it cannot change"
+    key_sha256: str | dict[str, str] = Field(
+        "",
+        description="hash of the secret key, which `overproof audit key` prints; a table of "
+        "cohort and hash where there are several",
+    )
+    settings: dict[str, int | float | str] = Field(
+        default_factory=dict, description="of the scheme, as --setting gives them"
     )
     reference: bool = Field(
         False, description="what a reference model expects is taken away before keys are ranked"
     )
+
+    @model_validator(mode="after")
+    def _key_is_fixed(self) -> WatermarkPlan:
+        table = self.key_sha256
+        hashes = list(table.values()) if isinstance(table, dict) else [table]
+        if not hashes or not all(hashes):
+            raise ValueError(
+                "key_sha256: is not there, so the key could still be changed until one fits"
+            )
+        if not all(re.fullmatch("[0-9a-f]{64}", each) for each in hashes):
+            raise ValueError("key_sha256: is no SHA-256 of 64 hex digits")
+        return self
 
 
 class PhrasingsPlan(_Test):
@@ -249,11 +273,13 @@ def parse_audit_plan(text: str, name: str = "plan") -> AuditPlan:
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         where = f"{name}:{found[1]}:{found[2]}" if found else name
-        raise ConfigError(where, f"is not TOML: {error}") from error
+        raise ConfigError(where, f"is not TOML: {error}", FORM) from error
     try:
         return AuditPlan.model_validate(raw)
     except ValidationError as error:
         mistake = explain(error, AuditPlan, text, name)
+        if "key_sha256" in mistake.reason and not mistake.way_out:
+            mistake = ConfigError(mistake.culprit, mistake.reason, KEY_WAY_OUT)
     # Raised out here: the library's error holds the file's values.
     raise mistake
 
@@ -268,6 +294,12 @@ def load_audit_plan(path: Path) -> AuditPlan:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(str(path), "no such plan", "write one, or name another file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read: {error}") from error
+    except IsADirectoryError:
+        raise ConfigError(str(path), "is a folder", f"name the plan in it; {FORM}") from None
+    except OSError as error:
+        raise ConfigError(
+            str(path), f"cannot be read: {error.strerror or error}", "give permission to read it"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), "is no text in UTF-8", FORM) from error
     return parse_audit_plan(text, str(path))

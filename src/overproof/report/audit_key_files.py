@@ -161,6 +161,11 @@ def _exists(path: Path) -> ConfigError:
     return ConfigError(str(path), "exists already", "keys are never overwritten: name another file")
 
 
+def _not_written(path: Path, error: OSError) -> RunError:
+    reason = f"cannot be written: {error.strerror or error}"
+    return RunError(str(path), reason, "make room or give permission, or name another folder")
+
+
 def _create(path: Path, content: bytes, mode: int) -> None:
     """Write a new file whole, or leave none.
 
@@ -173,7 +178,7 @@ def _create(path: Path, content: bytes, mode: int) -> None:
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
-        raise RunError(str(path), f"cannot be written: {error.strerror or error}") from error
+        raise _not_written(path, error) from error
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -183,6 +188,5 @@ def _create(path: Path, content: bytes, mode: int) -> None:
         with suppress(OSError):  # the error that brought us here is the one to tell
             path.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            reason = f"cannot be written: {error.strerror or error}"
-            raise RunError(str(path), reason) from error
+            raise _not_written(path, error) from error
         raise

@@ -362,7 +362,9 @@ def _effect(row: Effect | Mapping[str, Any]) -> Effect:
 
 def _digests(row: Mapping[str, Any]) -> list[Digest]:
     test, at = (_need(row, name, str, "a digest of data") for name in ("test", "at"))
-    files = _need(row, "files", Mapping, "a digest of data")
+    files = dict(_need(row, "files", Mapping, "a digest of data"))
+    if row.get("settings"):
+        files["(key, settings and models of the run)"] = row["settings"]
     return [
         Digest(shown(test), shown(at), shown(str(file)), shown(str(sha256)))
         for file, sha256 in files.items()

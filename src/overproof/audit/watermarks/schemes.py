@@ -29,6 +29,13 @@ PUBLISHED = frozenset({
     0xDEADBEEF, 0xCAFEBABE, 0x12345678, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1, 1_000_000_007,
 })  # fmt: skip
 SHORTEST = 1 << 24
+SETTINGS = {
+    "kgw": ("share", "seeding", "context_width"),
+    "kgw-selfhash": ("share", "context_width"),
+    "unigram": ("share",),
+    "gumbel": ("width",),
+    "synthid": ("ngram_len", "depths", "table_size", "table_seed"),
+}
 
 
 @runtime_checkable
@@ -151,7 +158,14 @@ def make_scheme(name: str, vocabulary: int, **settings: Any) -> Scheme:
         raise ConfigError(f"watermark {name!r}", "is not known", f"one of {', '.join(known)}")
     if not isinstance(vocabulary, int) or vocabulary < 2:
         raise ConfigError("vocabulary", f"is {vocabulary!r}", "give the teacher's vocabulary size")
+    way_out = f"its settings: {', '.join(SETTINGS[name])}"
+    for setting in settings:
+        if setting not in SETTINGS[name]:
+            raise ConfigError(f"watermark {name!r}", f"has no setting {setting!r}", way_out)
     try:
         return known[name](vocabulary, **settings)
     except TypeError as error:
-        raise ConfigError(f"watermark {name!r}", str(error), "see its settings") from error
+        raise ConfigError(
+            f"watermark {name!r}", "has a setting that is no number, or no word, where one belongs",
+            way_out,
+        ) from error  # fmt: skip

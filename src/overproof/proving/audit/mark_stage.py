@@ -63,7 +63,10 @@ def mark_findings(world: World, member: Member) -> tuple[dict[str, TestFinding],
     plan = world.plan
     scheme = scheme_of(plan, world.vocabulary.size)
     key = marking_key(plan, scheme)
-    settings = Plan(alpha=plan.alpha, alternates=plan.alternates, seed=plan.seed + 1)
+    # Texts along which probabilities are asked are unmarked: the suspect's own, and A's plain ones.
+    settings = Plan(
+        alpha=plan.alpha, alternates=plan.alternates, seed=plan.seed + 1, first_places=False
+    )
     found = {MARK_TESTS[3]: _beyond_by_weights(world, member, scheme, key, settings)}
     if not member.arm.suspect:
         return found, {}
