@@ -94,17 +94,13 @@ def audit_ghosts(
     requests, check, files, left_out = served_log(log, commitment, root, index_root)
     models = Models(suspect, reference, key_env, raw, progress)
     if is_staged:
-        return ghosts_look(
-            setting, requests, check, files, models, wanted=look, use_was_blind=use_was_blind,
-            left_out=left_out,
-        )  # fmt: skip
+        return ghosts_look(setting, requests, check, files, models, wanted=look,
+                           use_was_blind=use_was_blind, left_out=left_out)  # fmt: skip
     requests, said = _as_many_as_planned(requests, None if planned is None else planned.prompts)
     pooling, empty = without_empty(pools_of(requests))
     require_ghosts(setting, pooling.pools)
-    setting.note(
-        suspect=model_name(suspect), reference=model_name(reference), raw=raw,
-        use_was_blind=use_was_blind,
-    )  # fmt: skip
+    setting.note(suspect=model_name(suspect), reference=model_name(reference), raw=raw,
+                 use_was_blind=use_was_blind)  # fmt: skip
     setting.record([*files, *weight_files(suspect), *weight_files(reference)])
     if check is None or check.integrity is Integrity.INTACT:  # an altered log is not worth scoring
         pooling = models.score(pooling, setting.seed)
