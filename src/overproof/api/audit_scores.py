@@ -28,7 +28,8 @@ from overproof.api.audit_served import (
 from overproof.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from overproof.audit.served import ServedRequest
+    from overproof.audit.base_shift import AnswerScores
+    from overproof.audit.served import Pool, ServedRequest
     from overproof.records.audit import TestFinding
 
 __all__ = ["audit_base_shift", "audit_ghosts"]
@@ -163,7 +164,7 @@ def audit_base_shift(
         ConfigError: other models than planned.
         DataError: log-probs or token counts are missing.
     """
-    from overproof.audit.base_shift import AnswerScores, base_shift_test
+    from overproof.audit.base_shift import base_shift_test
     from overproof.audit.suspects import parse_source
     from overproof.audit.texts import models_of, read_contrasts
 
@@ -195,18 +196,10 @@ def audit_base_shift(
         raise DataError(
             str(answers), "has answers without 'tokens'", "count them in the base's tokenizer"
         )
-
-    def scores(model: str) -> AnswerScores:
-        return AnswerScores(
-            model,
-            [pool.answers[0].logprobs[model] for pool in pools],
-            [[answer.logprobs[model] for answer in pool.answers[1:]] for pool in pools],
-        )
-
     finding = base_shift_test(
-        scores("suspect"),
-        scores("base") if "base" in known else None,
-        [scores(model) for model in others],
+        _scores(pools, "suspect"),
+        _scores(pools, "base") if "base" in known else None,
+        [_scores(pools, model) for model in others],
         [float(pool.answers[0].tokens or 0) for pool in pools],
         [[float(answer.tokens or 0) for answer in pool.answers[1:]] for pool in pools],
         alpha=setting.alpha,
@@ -214,3 +207,14 @@ def audit_base_shift(
         share=setting.share,
     )
     return setting.keep(finding)
+
+
+def _scores(pools: Sequence[Pool], model: str) -> AnswerScores:
+    """A model's log-probs: of the teacher's answers, and of the decoys'."""
+    from overproof.audit.base_shift import AnswerScores
+
+    return AnswerScores(
+        model,
+        [pool.answers[0].logprobs[model] for pool in pools],
+        [[answer.logprobs[model] for answer in pool.answers[1:]] for pool in pools],
+    )
