@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from long_runs import LONG as LONG_RUN
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHES = (
@@ -31,6 +32,7 @@ BENCHES = (
 )
 # A minute or more each, of training or of simulated traffic: `make bench` runs them.
 LONG = {"audit_marks", "audit_speed", "guard_peers", "guard_quality", "guard_speed", "train"}
+TENS_OF_SECONDS = {"collect", "encoder", "filters", "guard_throttling"}
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +44,14 @@ def test_every_bench_is_checked_here_and_run_by_make() -> None:
     assert all(f" {name}" in makefile for name in BENCHES)
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHES if name not in LONG])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=LONG_RUN if name in TENS_OF_SECONDS else ())
+        for name in BENCHES
+        if name not in LONG
+    ],
+)
 def test_a_quick_run_prints_one_object(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--quick", "--json"],

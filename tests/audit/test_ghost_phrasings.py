@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from long_runs import LONG
 from scipy.stats import binom
 
 from overproof.audit.lattice import upper_tail
@@ -142,7 +143,8 @@ def test_default_keys_and_nonsense_are_refused() -> None:
     assert nothing.p is None
 
 
-@pytest.mark.slow
+@LONG[0]
+@LONG[1]
 def test_what_went_out_does_not_choose_the_slots() -> None:
     """An innocent suspect likes the common phrasing; the rare one fails to go out half the time.
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from long_runs import LONG
 from tokenizers import Tokenizer
 
 from overproof.errors import StudentError
@@ -124,7 +125,14 @@ def test_a_graph_that_answers_differently_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bert",
+        "modernbert",
+        *(pytest.param(x, marks=LONG) for x in ("roberta", "distilbert", "electra")),
+    ],
+)
 def test_families_of_encoders_export(family: str, tiny_base: Path, tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoModel
 
