@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from overproof.records.files import atomically, write_atomically
+from overproof.records.files import atomically, create_new, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -59,3 +60,37 @@ def test_text_and_bytes(tmp_path: Path) -> None:
     write_atomically(tmp_path / "b", b"\xff")
     assert (tmp_path / "a").read_bytes() == "é".encode()
     assert (tmp_path / "b").read_bytes() == b"\xff"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_private_file_is_its_owners_from_the_first_byte(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    left = tmp_path / f".secret.{os.getpid()}.partial"  # by a killed one, open to all
+    left.write_text("old")
+    left.chmod(0o644)
+    with atomically(path, private=True) as partial:
+        assert (mode(partial), partial.read_bytes()) == (0o600, b"")
+        partial.write_text("new")
+    assert (mode(path), path.read_text()) == (0o600, "new")
+    write_atomically(path, "newer", private=True)
+    assert (mode(path), path.read_text()) == (0o600, "newer")
+
+
+def test_a_new_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key"
+    create_new(path, b"first")
+    assert mode(path) == 0o600
+    with pytest.raises(FileExistsError):
+        create_new(path, b"second")
+    assert path.read_bytes() == b"first"
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        create_new(tmp_path / "other", b"half")
+    assert names(tmp_path) == ["key"]

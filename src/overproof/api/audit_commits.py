@@ -72,7 +72,6 @@ def audit_draw(slots: int, answers: int, out: Path) -> Manifest:
     manifest = commit_indices(openings)
     with _writing(out):
         write_index_openings(out / INDICES, openings)
-        (out / INDICES).chmod(0o600)
         write_manifest(out / INDEX_MANIFEST, manifest)
     return manifest
 
@@ -120,7 +119,6 @@ def audit_commit(log: Path, out: Path) -> Manifest:
     manifest = commit_log(sealed)
     with _writing(out):
         write_sealed_log(out / LOG, sealed)
-        (out / LOG).chmod(0o600)
         write_manifest(out / LOG_MANIFEST, manifest)
     return manifest
 

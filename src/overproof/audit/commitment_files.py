@@ -32,17 +32,17 @@ __all__ = [
 
 
 def write_sealed_log(path: Path, requests: Sequence[SealedRequest]) -> None:
-    """Write a log as JSONL, whole or not at all."""
+    """Write a log as JSONL, whole or not at all, for its owner alone: it holds the salts."""
     _write_rows(path, [asdict(request) for request in requests])
 
 
 def write_index_openings(path: Path, openings: Sequence[IndexOpening]) -> None:
-    """Write the secret openings as JSONL, whole or not at all."""
+    """Write the secret openings as JSONL, whole or not at all, for their owner alone."""
     _write_rows(path, [asdict(opening) for opening in openings])
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    write_atomically(path, b"".join(canonical_json(row) + b"\n" for row in rows))
+    write_atomically(path, b"".join(canonical_json(row) + b"\n" for row in rows), private=True)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

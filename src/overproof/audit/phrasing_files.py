@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import secrets
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -194,10 +193,8 @@ def _assignment(key: bytes, slots: Slots, accounts: Sequence[str]) -> Iterator[s
 
 def _write_secret(path: Path, lines: Iterator[str]) -> None:
     """Written where only its owner can read it, from the first byte on."""
-    with atomically(path) as partial:
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.writelines(lines)
+    with atomically(path, private=True) as partial, partial.open("w", encoding="utf-8") as stream:
+        stream.writelines(lines)
 
 
 def read_sealed_phrasings(directory: Path) -> SealedPhrasings:

@@ -15,6 +15,7 @@ from typing import Any
 
 from overproof.audit.watermarks.schemes import Key
 from overproof.errors import ConfigError, DataError, SecretError
+from overproof.records.files import create_new
 
 __all__ = ["key_sha256", "key_text", "parse_key", "read_keys", "write_key"]
 
@@ -93,7 +94,7 @@ def write_key(path: Path, key: Key) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        create_new(path, (key_text(key) + "\n").encode())
     except FileExistsError as error:
         if not path.exists():  # a file stands where its folder belongs
             raise ConfigError(str(path.parent), "is no folder", "name another") from error
@@ -104,7 +105,3 @@ def write_key(path: Path, key: Key) -> None:
         raise ConfigError(
             str(path), f"cannot be written: {error.strerror or error}", "name another folder"
         ) from error
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(key_text(key) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())

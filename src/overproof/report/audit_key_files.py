@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from overproof.errors import ConfigError, DataError, RunError, SecretError
+from overproof.records.files import create_new
 from overproof.report.audit_ed25519 import Ed25519Signer, fingerprint_of, library, weak
 
 __all__ = [
@@ -174,19 +174,8 @@ def _create(path: Path, content: bytes, mode: int) -> None:
         RunError: it cannot be written.
     """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        create_new(path, content, mode)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
         raise _not_written(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException as error:
-        with suppress(OSError):  # the error that brought us here is the one to tell
-            path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _not_written(path, error) from error
-        raise
