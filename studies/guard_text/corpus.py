@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FILES = {
-    "elicitation": ("elicitation.toml", "heldout_elicitation.toml"),
-    "rubric": ("rubric.toml",),
-    "synthesis": ("synthesis.toml",),
-    "technique": ("technique.toml",),
-    "ordinary": ("ordinary.toml",),
+HEADS = ("elicitation", "rubric", "synthesis", "technique", "ordinary")
+FILES: dict[str, tuple[str, ...]] = {
+    head: (f"{head}.toml", f"{head}_wider.toml", f"{head}_third.toml", f"heldout_{head}.toml")
+    for head in HEADS
 }
+FILES["ordinary"] += ("ordinary_work.toml",)
 COPIES = 8  # fillings of one text
 _SLOT = re.compile(r"\{([^{}]*)\}")
 
@@ -43,7 +42,9 @@ def _fill(text: str, slots: dict[str, list[str]], rng: random.Random) -> str:
             return rng.choice(name.split("|"))
         return rng.choice(slots[name]) if name in slots else match.group(0)
 
-    return _SLOT.sub(one, text)
+    for _ in range(3):  # pieces have slots of their own
+        text = _SLOT.sub(one, text)
+    return text
 
 
 def _surround(text: str, slots: dict[str, list[str]], rng: random.Random) -> tuple[str, str]:
@@ -69,6 +70,7 @@ def _surround(text: str, slots: dict[str, list[str]], rng: random.Random) -> tup
 def read_texts(copies: int = COPIES) -> list[Text]:
     """Every family's texts, ``copies`` fillings of each, without repeats."""
     slots = tomllib.loads((HERE / "slots.toml").read_text("utf-8"))
+    slots |= tomllib.loads((HERE / "slots_work.toml").read_text("utf-8"))
     out: dict[tuple[str, str], Text] = {}
     for head, files in FILES.items():
         for file in files:

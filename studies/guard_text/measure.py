@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 from corpus import Text, read_texts
-from fitting import spot_all
 
-from overproof.guard.text.heads import read_heads, windows_for
+from overproof.guard.text.heads import HEADS, read_heads
+from overproof.guard.text.spotting import body_of
 from overproof.guard.text.traits import text_traits
 
-HELD_OUT_HEADS = ("elicitation", "rubric", "synthesis")
+FPRS = (0.001, 0.01, 0.03)
+DRAWS = 2_000
 
 
 def share(found: list[bool]) -> float:
@@ -26,27 +27,50 @@ def share(found: list[bool]) -> float:
     return round(float(np.mean(found)), 3)
 
 
-def measure_head(texts: list[Text], head: str) -> dict[str, Any]:
-    """Found at the shipped threshold and at two false-positive rates on held-out honest texts."""
+def interval(by_family: list[float]) -> list[float]:
+    """The mean over families with its 95 % bootstrap interval, families drawn again."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(by_family, (DRAWS, len(by_family))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return [round(float(x), 3) for x in (np.mean(by_family), low, high)]
+
+
+def odds_of(texts: list[Text]) -> list[list[int]]:
+    """The log-odds of each text by head, in the order of `HEADS`."""
     shipped = read_heads()
-    odds = [
-        shipped.by_name[head].odds(windows_for(head, hits))
-        for hits in spot_all(shipped.lexicon, texts)
-    ]
-    honest = np.array([o for o, t in zip(odds, texts, strict=True) if t.head == "ordinary"])
-    out: dict[str, Any] = {"honest_texts": len(honest), "false_positives": int((honest > 0).sum())}
+    bodies = [body_of(text.system, text.turn) for text in texts]
+    return [shipped.odds(body, shipped.lexicon.spot(body)) for body in bodies]
+
+
+def by_family_of(found: list[tuple[str, bool]]) -> dict[str, float]:
+    """The share of true ones in each family."""
+    families = sorted({family for family, _ in found})
+    return {f: share([is_so for family, is_so in found if family == f]) for f in families}
+
+
+def measure_head(texts: list[Text], odds: list[list[int]], head: str) -> dict[str, Any]:
+    """Found at the shipped threshold and at false-positive rates on held-out honest texts."""
+    of_head = [each[HEADS.index(head)] for each in odds]
+    pairs = list(zip(of_head, texts, strict=True))
+    honest = np.array([o for o, t in pairs if t.head == "ordinary"])
+    raised = by_family_of([(t.family, o > 0) for o, t in pairs if t.head == "ordinary"])
+    out: dict[str, Any] = {
+        "honest_texts": len(honest),
+        "false_positives": int((honest > 0).sum()),
+        "false_positives_by_family": {f: rate for f, rate in raised.items() if rate},
+    }
     cuts = {"shipped_threshold": 0.0}
-    for fpr in (0.001, 0.01):
+    for fpr in FPRS:
         cuts[f"fpr_{fpr:g}"] = float(np.quantile(honest, 1 - fpr, method="higher"))
-    own = [(o, t) for o, t in zip(odds, texts, strict=True) if t.head == head]
+    own = [(o, t) for o, t in pairs if t.head == head]
     for name, cut in cuts.items():
         languages = sorted({t.language for _, t in own})
         out[f"tpr_{name}"] = {
             language: share([o > cut for o, t in own if t.language == language])
             for language in languages
         }
-    families = sorted({t.family for _, t in own})
-    out["tpr_by_family"] = {f: share([o > 0 for o, t in own if t.family == f]) for f in families}
+    out["tpr_by_family"] = by_family_of([(t.family, o > 0) for o, t in own])
+    out["tpr_of_families_with_interval"] = interval(list(out["tpr_by_family"].values()))
     out["texts"] = len(own)
     return out
 
@@ -54,7 +78,8 @@ def measure_head(texts: list[Text], head: str) -> dict[str, Any]:
 def measure() -> dict[str, Any]:
     """The figures of every head that has held-out families."""
     texts = [text for text in read_texts() if text.heldout]
-    return {"held_out": {head: measure_head(texts, head) for head in HELD_OUT_HEADS}}
+    odds = odds_of(texts)
+    return {"held_out": {head: measure_head(texts, odds, head) for head in HEADS}}
 
 
 def honest_rates(lines: list[str]) -> dict[str, float]:

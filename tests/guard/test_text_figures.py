@@ -23,13 +23,10 @@ def run(*arguments: str) -> str:
 def test_held_out_families_are_found_as_the_figures_say() -> None:
     kept = json.loads((STUDY / "figures.json").read_text("utf-8"))["held_out"]
     assert json.loads(run("measure.py"))["held_out"] == kept
-    assert all(
-        kept["elicitation"]["tpr_shipped_threshold"][tongue] >= 0.55
-        for tongue in ("en", "zh", "es", "ru")
-    )
-    for head, floor in (("rubric", 0.7), ("synthesis", 0.45)):
-        assert min(kept[head]["tpr_shipped_threshold"].values()) >= floor
-    assert all(kept[head]["false_positives"] <= 0.03 * kept[head]["honest_texts"] for head in kept)
+    floors = {"elicitation": 0.65, "rubric": 0.3, "synthesis": 0.45, "technique": 0.2}
+    for head, floor in floors.items():
+        assert kept[head]["tpr_of_families_with_interval"][0] >= floor
+        assert kept[head]["false_positives"] <= 0.03 * kept[head]["honest_texts"]
 
 
 @pytest.mark.slow

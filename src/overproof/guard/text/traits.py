@@ -49,13 +49,13 @@ def text_traits(system: str, turn: str) -> Traits:
     heads = read_heads()
     body = body_of(system, turn)
     hits = heads.lexicon.spot(body)
-    by_name = heads.by_name
-    likely = by_name["technique"].odds({hits.total}) > 0
+    of = heads.by_name
+    elicitation, rubric, synthesis, technique = heads.odds(body, hits)
     return Traits(
-        by_name["elicitation"].of_hits(hits),
-        by_name["rubric"].of_hits(hits),
-        by_name["synthesis"].of_hits(hits),
-        technique_of(heads.lexicon, hits, body, likely=likely),
+        of["elicitation"].probability(elicitation),
+        of["rubric"].probability(rubric),
+        of["synthesis"].probability(synthesis),
+        technique_of(heads.lexicon, hits, body, likely=technique > 0),
         capability_of(heads.lexicon, hits, turn),
         language_of(turn or system),
     )
