@@ -113,7 +113,7 @@ class Judge:
             if not reported and finding.p_value > self._rules.watch_p:
                 continue
             said = finding if finding.evidence else self._explained(finding, community, vector)
-            alike, quiet = self._own_conduct(community.members, at) if reported else (False, ())
+            alike, quiet = self._own_conduct(community, at) if reported else (False, ())
             verdict = self.ladder.community(
                 said, community.members, reported=reported, alike=alike, inconspicuous=quiet
             )
@@ -123,25 +123,25 @@ class Judge:
                 banned += _banned(verdict, finding, community.members)
         return Judged(verdicts, frozenset(told), tuple(banned))
 
-    def _own_conduct(
-        self, members: Sequence[AccountState], at: float
-    ) -> tuple[bool, frozenset[int]]:
-        """Whether enough members stand out by themselves too, and the indices of those who do not.
+    def _own_conduct(self, community: Community, at: float) -> tuple[bool, frozenset[int]]:
+        """Whether enough members stand out by themselves too, and the indices of those spared.
 
-        Those who have sent too little to tell count on neither side; they are spared for now.
+        Those who have sent too little to tell count on neither side; they are spared for now. Who
+        is tied by little, as one who happens to ask what a campaign asks, has to stand out more.
         """
-        quiet, judged = [], 0
-        for one in members:
-            if one.requests >= self._least_requests:
-                judged += 1
-                age_h = (at - one.first_seen) / HOUR_S
-                stratum = stratum_of(one.plan, one.requests)
-                vector = account_vector(one, at)
-                if self._accounts.apart(one.index, age_h, stratum, vector) <= self._rules.member_p:
-                    continue
-            quiet.append(one.index)
-        conspicuous = len(members) - len(quiet)
-        return conspicuous >= max(2.0, self._rules.member_share * judged), frozenset(quiet)
+        rules, spared, judged, alike = self._rules, [], 0, 0
+        for one, ties in zip(community.members, community.ties(), strict=True):
+            if one.requests < self._least_requests:
+                spared.append(one.index)
+                continue
+            judged += 1
+            age_h = (at - one.first_seen) / HOUR_S
+            stratum = stratum_of(one.plan, one.requests)
+            p = self._accounts.apart(one.index, age_h, stratum, account_vector(one, at))
+            alike += p <= rules.member_p
+            if p > (rules.member_p if ties >= rules.ties else min(rules.member_p, rules.loose_p)):
+                spared.append(one.index)
+        return alike >= max(2.0, rules.member_share * judged), frozenset(spared)
 
     def _explained(self, finding: Finding, community: Community, vector: Vector) -> Finding:
         """With words for those that are watched without being reported."""

@@ -122,6 +122,18 @@ class Community:
         """Of its oldest member, seconds since the epoch."""
         return min(member.first_seen for member in self.members)
 
+    def ties(self) -> list[int]:
+        """Of how many kinds the things are that tie each member to others, (M,)."""
+        kinds: dict[int, set[str]] = {member.index: set() for member in self.members}
+        if self.facts is None:
+            pairs = [(end, edge.kind) for edge in self.edges for end in (edge.a, edge.b)]
+        else:
+            at = [member.index for member in self.members]
+            pairs = [(at[u], one.tie) for one in self.facts.things for u in one.users.tolist()]
+        for index, kind in pairs:
+            kinds[index].add(kind)
+        return [len(kinds[member.index]) for member in self.members]
+
 
 @dataclass(frozen=True)
 class CommunitySignal:
