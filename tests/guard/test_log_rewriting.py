@@ -194,3 +194,18 @@ def test_progress_is_told(tmp_path: Path):
     told: list[int] = []
     rewrite_log(source, tmp_path / "bare.jsonl", KEY, progress=told.append)
     assert told == [10_000, 20_000]
+
+
+def test_the_files_of_a_directory_come_by_time(tmp_path: Path):
+    log = tmp_path / "log"
+    log.mkdir()
+    items = [row | {"ts": 1.7e9 + i} for i, row in enumerate(rows(9))]
+    write(log / "b.jsonl", items[::2])
+    write(log / "a.jsonl", items[1::2])
+    with (log / "a.jsonl").open("a") as stream:
+        stream.write("no event\n")
+    counts = rewrite_log(log, tmp_path / "out.jsonl", KEY, most_bad_lines=0.5)
+    assert (counts.read.events, counts.read.bad_lines) == (9, 1)
+    assert [one.request_id for one in read_log(tmp_path / "out.jsonl")] == [
+        f"r{i}" for i in range(9)
+    ]

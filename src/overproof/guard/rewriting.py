@@ -7,9 +7,10 @@ are kept as they are, and named in the counts: if one of them holds text, it sti
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,6 +19,7 @@ import msgspec
 from overproof.errors import DataError, MissingExtraError
 from overproof.guard.events import BadLine, BadReason, decode_row, line_fields
 from overproof.guard.fingerprints import Fingerprinter
+from overproof.guard.merging import FileMerge
 from overproof.guard.reading import (
     JUDGED_FROM,
     ReadCounts,
@@ -35,6 +37,8 @@ TEXT = ("messages", "tools", "text_sketch")
 LONGEST_PARAM = 64  # characters; longer parameters are text
 MOST_NAMES = 100
 KNOWN = frozenset(Event.__struct_fields__)
+
+_Line = tuple[dict[str, Any], Event | BadLine]
 
 
 @dataclass
@@ -67,7 +71,7 @@ def rewrite_log(
     """Write the log at ``source`` to ``target`` without its text.
 
     Args:
-        source: a file or a directory, as `read_log` takes it.
+        source: a file, or a directory whose files are one log, in the order of time.
         target: a ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst``; its old content, if any, stays until
             the new one is complete.
         key: of the fingerprints, at least 16 bytes.
@@ -112,24 +116,40 @@ def _check_target(source: Path, target: Path) -> None:
         )
 
 
-def _lines(source: Path) -> Iterator[tuple[dict[str, Any], Event | BadLine]]:
-    """Each line's fields, unknown ones included, beside the event that it is."""
-    for file in log_files(source):
-        where = str(file)
-        if where.lower().endswith(".parquet"):
-            for number, row in enumerate(parquet_rows(file), start=1):
-                present = {name: value for name, value in row.items() if value is not None}
-                yield present, decode_row(row, where, number)
-            continue
-        for number, line in enumerate(raw_lines(file), start=1):
-            if line is None:
-                yield {}, BadLine(where, number, BadReason.TOO_LONG)
-            elif not line.isspace():
-                fields = line_fields(line, where, number)
-                if isinstance(fields, BadLine):
-                    yield {}, fields
-                else:
-                    yield fields, decode_row(fields, where, number)
+def _lines(source: Path) -> Iterator[_Line]:
+    """Each line's fields, unknown ones included, beside the event that it is, by time."""
+    files = log_files(source)
+    if len(files) == 1:
+        yield from _file_lines(files[0])
+        return
+
+    def items(number: int, skip: int) -> Generator[_Line, None, None]:
+        yield from islice(_file_lines(files[number]), skip, None)
+
+    for _, line in FileMerge([str(file) for file in files], items, _time):
+        yield line
+
+
+def _time(line: _Line) -> float | None:
+    return None if isinstance(line[1], BadLine) else line[1].ts
+
+
+def _file_lines(file: Path) -> Iterator[_Line]:
+    where = str(file)
+    if where.lower().endswith(".parquet"):
+        for number, row in enumerate(parquet_rows(file), start=1):
+            present = {name: value for name, value in row.items() if value is not None}
+            yield present, decode_row(row, where, number)
+        return
+    for number, line in enumerate(raw_lines(file), start=1):
+        if line is None:
+            yield {}, BadLine(where, number, BadReason.TOO_LONG)
+        elif not line.isspace():
+            fields = line_fields(line, where, number)
+            if isinstance(fields, BadLine):
+                yield {}, fields
+            else:
+                yield fields, decode_row(fields, where, number)
 
 
 def _without_text(
