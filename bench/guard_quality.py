@@ -42,6 +42,7 @@ from overproof.guard.scoring import (
     score_outcomes,
 )
 from overproof.proving.guard_fitting import Watched, fit, freeze, simulated, watch, watched
+from overproof.proving.traffic.honest.synthetic_permitted import UNSIGNED
 
 PLANS = Path(__file__).resolve().parent.parent / "studies" / "guard"
 CAUGHT = {"L0": 0.98, "L1": 0.98, "L2": 0.98, "L3": 0.95, "L4": 0.60}
@@ -154,6 +155,11 @@ def quality(scores: Scores, config: GuardConfig, peers: Sequence[guard_peers.Pee
                         peer=_beside(peers, lambda found: (
                             found.honest(found.worst) if found.worst else None
                         ) and found.honest(found.worst).caught.value)))  # fmt: skip
+    told = [each for each in scores.classes if each.kind != UNSIGNED]
+    if told and worst is not None and worst.kind == UNSIGNED:
+        next_worst = max(told, key=lambda each: each.caught.value)
+        rows.append(row(f"worst honest class but {UNSIGNED}: {next_worst.kind}", next_worst.caught,
+                        WORST, False))  # fmt: skip
     rows += [
         row(f"{each.kind}: honest accounts at soften or above, {each.groups} groups", each.caught)
         for each in scores.classes

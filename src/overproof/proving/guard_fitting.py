@@ -54,7 +54,7 @@ KEY = hashlib.sha256(b"guard, simulated logs").digest()
 ATTACKS = ("L0", "L1", "L2", "L3", "L4")
 # L5 replays honest sessions, and permitted makers of synthetic data ask what L0 and L1 ask: a
 # scorer can learn nothing from either but noise.
-UNCERTAIN = ("L5", "synthetic-permitted")
+UNCERTAIN = ("L5", "synthetic-permitted", "synthetic-unsigned")
 # A p-value of 1 / (n + 1) must be small enough for a handful of campaigns among some hundred honest
 # communities to be reported: bands of fewer take in their neighbours.
 LEAST_COMMUNITIES = 600
