@@ -34,30 +34,30 @@ def judged(
     return alike, {place[index] for index in spared}
 
 
-def tied(community: Community, kinds: list[int]) -> Community:
-    """The same members, each tied by so many kinds of things to the first."""
-    first = community.members[0].index
+def tied(community: Community, things: list[int]) -> Community:
+    """The same members, each sharing so many things with a stranger."""
     edges = [
-        Edge(first, one.index, f"kind {k}", 1.0)
-        for one, n in zip(community.members, kinds, strict=True)
-        for k in range(n)
+        Edge(-1, one.index, "shingle", 1.0)
+        for one, n in zip(community.members, things, strict=True)
+        for _ in range(n)
     ]
     return Community(community.members, edges, community.now)
 
 
-def test_ties_are_counted_by_kind(company: Community) -> None:
+def test_ties_are_the_things_shared(company: Community) -> None:
     assert company.facts is not None
-    kinds = {one.kind for one in company.facts.things}
-    assert "payer" in kinds
-    assert all(0 < n <= len(kinds) for n in company.ties())
-    assert tied(company, [0, 3, 2, 1, 0, 1]).ties() == [3, 3, 2, 1, 0, 1]
-    assert tied(company, [0] * 6).ties() == [0] * 6
+    things = company.facts.things
+    assert {"payer"} <= {one.kind for one in things}
+    expected = [sum(i in one.users for one in things) for i in range(len(company.members))]
+    assert company.ties() == expected
+    assert min(expected) > 0
+    assert tied(company, [0, 3, 2, 1, 0, 1]).ties() == [0, 3, 2, 1, 0, 1]
 
 
 def test_members_who_do_not_stand_out_are_spared(
     monkeypatch: pytest.MonkeyPatch, company: Community
 ) -> None:
-    closely = tied(company, [3] * 6)
+    closely = tied(company, [4] * 6)
     p = [0.001, 0.05, 0.051, 0.03, 0.9, 0.04]
     assert judged(monkeypatch, closely, p) == (True, {2, 4})
     assert judged(monkeypatch, closely, [0.01, 0.02, *[0.2] * 4])[0] is False
@@ -67,8 +67,8 @@ def test_members_who_do_not_stand_out_are_spared(
 def test_who_is_tied_by_little_must_stand_out_more(
     monkeypatch: pytest.MonkeyPatch, company: Community
 ) -> None:
-    p = [0.02, 0.02, 0.02, 0.011, 0.01, 0.001]
-    loosely = tied(company, [3, 3, 2, 1, 1, 0])
+    p = [0.02, 0.02, 0.02, 0.006, 0.005, 0.001]
+    loosely = tied(company, [4, 9, 3, 3, 1, 0])
     assert judged(monkeypatch, loosely, p) == (True, {2, 3})
     assert judged(monkeypatch, loosely, p, ties=0) == (True, set())
     assert judged(monkeypatch, loosely, p, loose_p=0.02) == (True, set())
@@ -79,7 +79,7 @@ def test_who_is_tied_by_little_must_stand_out_more(
 def test_who_sent_too_little_to_tell_counts_on_neither_side(
     monkeypatch: pytest.MonkeyPatch, company: Community
 ) -> None:
-    closely = tied(company, [3] * 6)
+    closely = tied(company, [4] * 6)
     quiet = company.members[5]
     monkeypatch.setattr(quiet, "requests", 1)
     assert judged(monkeypatch, closely, [0.01] * 3 + [0.5] * 2 + [0.001]) == (True, {3, 4, 5})

@@ -202,8 +202,9 @@ def _edges(states: Sequence[AccountState], things: Sequence[SharedThing]) -> lis
         ring = [*pairwise(users)]
         if len(users) > 2:
             ring.append((users[0], users[-1]))
+        kind = "succession" if thing.banned == thing.banned else thing.kind
         edges += [
-            Edge(states[a].index, states[b].index, thing.tie, thing.weight) for a, b in ring[:left]
+            Edge(states[a].index, states[b].index, kind, thing.weight) for a, b in ring[:left]
         ]
         left -= len(ring)
         if left <= 0:

@@ -7,7 +7,6 @@ took to the new model, what share of traffic is code) is measured once a pass an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -36,11 +35,6 @@ class SharedThing:
     users: npt.NDArray[np.int64]
     uses: npt.NDArray[np.int64]
     banned: float
-
-    @property
-    def tie(self) -> str:
-        """Its kind, or ``succession`` where it is known from blocked accounts."""
-        return self.kind if isnan(self.banned) else "succession"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ numbers, strings and bytes, ``restore()`` takes them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -123,16 +124,14 @@ class Community:
         return min(member.first_seen for member in self.members)
 
     def ties(self) -> list[int]:
-        """Of how many kinds the things are that tie each member to others, (M,)."""
-        kinds: dict[int, set[str]] = {member.index: set() for member in self.members}
+        """How many things each member shares with others, (M,); edges where no facts are known."""
         if self.facts is None:
-            pairs = [(end, edge.kind) for edge in self.edges for end in (edge.a, edge.b)]
-        else:
-            at = [member.index for member in self.members]
-            pairs = [(at[u], one.tie) for one in self.facts.things for u in one.users.tolist()]
-        for index, kind in pairs:
-            kinds[index].add(kind)
-        return [len(kinds[member.index]) for member in self.members]
+            ends = Counter(end for edge in self.edges for end in (edge.a, edge.b))
+            return [ends[member.index] for member in self.members]
+        counts = np.zeros(len(self.members), dtype=np.int64)
+        for thing in self.facts.things:
+            counts[thing.users] += 1
+        return [int(count) for count in counts]
 
 
 @dataclass(frozen=True)
