@@ -19,6 +19,7 @@ from overproof.guard.replay import SnapshotPlan, replay
 from overproof.guard.scorer import Scorer
 from overproof.guard.signals.accounts import ACCOUNT_SIGNALS
 from overproof.guard.signals.communities import COMMUNITY_SIGNALS
+from overproof.guard.strata import BANDS, MARK, band_part
 from overproof.proving.guard_fitting import Watched, fit, fit_one, watched
 from overproof.records.traffic import Truth
 from peers.traffic_tracks import threshold_over
@@ -50,9 +51,10 @@ def replay_log(
 def ablate(fits: Sequence[Watched], tests: Sequence[Watched]) -> list[dict[str, Any]]:
     """Power with all signals, and without each in turn, the scorer refitted.
 
-    Accounts: the share of attackers whose highest score of all looks lies above that of 99.9 % of
-    the test logs' honest accounts. Communities: the share of campaigns of three or more accounts
-    with a community, mostly of it, whose score lies above that of 99 % of honest communities. Both
+    Accounts: the share of attackers whose highest score lies above what one honest account in a
+    thousand of the test logs reaches, over the bands of requests. Communities: the share of
+    campaigns of three or more accounts with a community, mostly of it, whose score lies above that
+    of 99 % of honest communities. Both
     thresholds are set on the test logs, for every scorer alike: this compares signals, it
     does not report error rates.
     """
@@ -72,16 +74,22 @@ def ablate(fits: Sequence[Watched], tests: Sequence[Watched]) -> list[dict[str, 
 
 
 def _account_power(scorer: Scorer, logs: Sequence[Watched]) -> float:
-    honest: list[float] = []
-    attackers: list[float] = []
+    """Judged as guard does: in every band of requests, at a share of the rate."""
+    best: dict[str, dict[tuple[str, str], float]] = {name: {} for name, _ in BANDS}
+    attacks: dict[tuple[str, str], bool] = {}
     for log in logs:
-        best: dict[str, float] = {}
-        scores = scorer.score(log.accounts.vectors).tolist()
-        for name, score in zip(log.accounts.subjects, scores, strict=True):
-            best[name] = max(best.get(name, -np.inf), score)
-        for name, score in best.items():
-            (honest if log.truth[name].campaign is None else attackers).append(score)
-    return float(np.mean(np.array(attackers) >= threshold_over(honest, RATE)))
+        table = log.accounts
+        scores = scorer.score(table.vectors, table.strata).tolist()
+        for name, stratum, score in zip(table.subjects, table.strata, scores, strict=True):
+            key, here = (log.name, name), best[band_part(stratum).removeprefix(MARK)]
+            here[key] = max(here.get(key, -np.inf), score)
+            attacks[key] = log.truth[name].campaign is not None
+    honest = [key for key, attack in attacks.items() if not attack]
+    found: set[tuple[str, str]] = set()
+    for here in best.values():
+        least = threshold_over([here.get(key, -np.inf) for key in honest], RATE / len(BANDS))
+        found |= {key for key, score in here.items() if attacks[key] and score >= least}
+    return len(found) / max(sum(attacks.values()), 1)
 
 
 def _campaign_power(scorer: Scorer, logs: Sequence[Watched]) -> float:

@@ -80,7 +80,7 @@ def test_the_strongest_signals_in_words(pool: Calibration) -> None:
     evidence = evidence_of(pool)
     x = np.array([5.0, 0.5, np.nan, -1.0, 0.0, 0.1, 0.2, 0.0])
     found = evidence.look(0, 0, 0.0, "pro", x)
-    told = evidence.explain(found, None, x)  # type: ignore[arg-type]
+    told = evidence.explain(found, None, "", x)  # type: ignore[arg-type]
     assert told.evidence[0].signal == "s0"
     assert told.evidence[0].detail == "s0 is odd"
     assert told.evidence[0].p_value == found.families[Family.TEXT]

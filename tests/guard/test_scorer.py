@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -166,3 +167,24 @@ def test_what_cannot_be_fitted_or_is_not_a_curve() -> None:
             Curve(knots, values)
     with pytest.raises(ValueError, match="none negative"):
         Scorer("account", ("a",), (Family.TEXT,), (Curve(),), (-1.0,))
+
+
+def test_a_band_may_have_a_scorer_of_its_own(tmp_path: Path, scorer: Scorer) -> None:
+    other = fit_scorer(*labelled(1), NAMES, FAMILIES)
+    both = dataclasses.replace(scorer, bands={"many": other})
+    x = np.random.default_rng(5).normal(size=(60, len(NAMES)))
+    strata = [("pro|few", "|many", "free|many", "pro")[at % 4] for at in range(60)]
+    rows = list(zip(x, strata, strict=True))
+    alone = [(other if "many" in name else scorer).one(row)[0] for row, name in rows]
+    assert both.score(x, strata) == pytest.approx(alone)
+    assert [both.at(name).one(row)[0] for row, name in rows] == alone
+    sums = both.family_scores(x, strata)
+    assert all(sums[f][1] == pytest.approx(other.one(x[1])[1][f]) for f in both.present)
+    assert np.array_equal(both.score(x), scorer.score(x))
+    assert both.hash != scorer.hash
+    both.save(tmp_path / "s.json")
+    assert Scorer.load(tmp_path / "s.json") == both
+    with pytest.raises(ValueError, match="strata"):
+        both.score(x, strata[:-1])
+    with pytest.raises(ValueError, match="other signals"):
+        dataclasses.replace(scorer, bands={"many": dataclasses.replace(other, kind="community")})

@@ -108,7 +108,7 @@ class AccountEvidence:
             stratum: the account's plan and band (`stratum_of`).
             x: S signals, NaN where there was nothing to measure.
         """
-        score, parts = self.scorer.one(x)
+        score, parts = self.scorer.at(stratum).one(x)
         plan, largest, total, taken = self._past.get(index, (plan_part(stratum), {}, 0.0, 0))
         band = band_part(stratum)
         stratum = plan + band
@@ -145,7 +145,7 @@ class AccountEvidence:
         of its conduct now. It is looked at whenever its community is, so that no error rate holds
         for it: it may spare a member, and never accuses one.
         """
-        score, _ = self.scorer.one(x)
+        score, _ = self.scorer.at(stratum).one(x)
         ages = self.calibration.ages_h
         look = max(sum(age <= age_h for age in ages) - 1, 0)
         plan, largest, _, _ = self._past.get(index, (plan_part(stratum), {}, 0.0, 0))
@@ -168,13 +168,14 @@ class AccountEvidence:
         return least._replace(p=min(1.0, least.p * self.calibration.tests(plan)))
 
     def explain(
-        self, finding: Finding, state: AccountState, x: Sequence[float] | Vector
+        self, finding: Finding, state: AccountState, stratum: str, x: Sequence[float] | Vector
     ) -> Finding:
         """The finding with its strongest signals in words; for the few that are acted on."""
         details = {signal.name: signal.detail for signal in self.signals}
+        scorer = self.scorer.at(stratum)
         evidence = [
             Evidence(name, str(family), details[name](state, finding.at), p)
-            for name, family, p in strongest(self.scorer, x, finding.families)
+            for name, family, p in strongest(scorer, x, finding.families)
         ]
         return replace(finding, evidence=tuple(evidence))
 

@@ -89,7 +89,7 @@ class Judge:
         finding = self._accounts.look(account.index, look, at, stratum, vector)
         if finding.p_value > self._rules.watch_p:
             return None
-        finding = self._accounts.explain(finding, account, vector)
+        finding = self._accounts.explain(finding, account, stratum, vector)
         verdict = self.ladder.account(finding, account)
         if verdict is None:
             return None

@@ -221,7 +221,8 @@ def _matrices(
     table: LookTable, scorer: Scorer, row: Mapping[str, int], looks: int
 ) -> tuple[Floats, dict[Family, Floats], npt.NDArray[np.str_]]:
     """N x J scores, NaN where there was no look; the same by family; the stratum of each look."""
-    totals, parts = scorer.score(table.vectors), scorer.family_scores(table.vectors)
+    totals = scorer.score(table.vectors, table.strata)
+    parts = scorer.family_scores(table.vectors, table.strata)
     scores = np.full((len(row), looks), np.nan)
     families = {family: np.full((len(row), looks), np.nan) for family in parts}
     bands = [[""] * looks for _ in row]

@@ -11,6 +11,9 @@ Family sub-scores are summed after sorting, each rank with its own weight that i
 ordered weighted average, Yager, IEEE SMC 18, 1988): so that the second-most suspicious family can
 count for more than the first, which one honest habit can explain.
 
+What is odd in a busy account is not what is odd in a quiet one, so that a scorer may have another
+for each band of requests (strata.py); a calibration compares scores within a band alone.
+
 Shapes: N subjects, S signals, F families.
 """
 
@@ -30,6 +33,7 @@ import numpy.typing as npt
 
 from overproof.errors import DataError, HashMismatchError
 from overproof.guard.parts import Family
+from overproof.guard.strata import MARK, band_part
 from overproof.records.files import write_atomically
 from overproof.records.hashing import content_hash
 
@@ -91,6 +95,8 @@ class Scorer:
         curves: S curves.
         ranks: F weights, for the most suspicious family first.
         made_from: what it was fitted on, in words and numbers.
+        bands: the scorers of looks in some bands of requests, of the same signals; the others are
+            scored by this one.
     """
 
     kind: Literal["account", "community"]
@@ -99,6 +105,7 @@ class Scorer:
     curves: tuple[Curve, ...]
     ranks: tuple[float, ...]
     made_from: Mapping[str, Any] = field(default_factory=dict)
+    bands: Mapping[str, Scorer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.families) == len(self.curves):
@@ -107,6 +114,13 @@ class Scorer:
             raise ValueError("a signal is named twice")
         if len(self.ranks) != len(self.present) or any(rank < 0 for rank in self.ranks):
             raise ValueError("one weight a family, none negative")
+        for band in self.bands.values():
+            if (band.kind, band.names, band.families) != (self.kind, self.names, self.families):
+                raise ValueError("the scorer of a band is of other signals")
+
+    def at(self, stratum: str) -> Scorer:
+        """The scorer of looks in a stratum."""
+        return self.bands.get(band_part(stratum).removeprefix(MARK), self)
 
     @cached_property
     def present(self) -> tuple[Family, ...]:
@@ -137,16 +151,27 @@ class Scorer:
             total += rank * value
         return total, dict(zip(self.present, sums, strict=True))
 
-    def family_scores(self, x_ns: npt.ArrayLike) -> dict[Family, Floats]:
-        """Each family's sub-score of N subjects."""
+    def family_scores(
+        self, x_ns: npt.ArrayLike, strata: Sequence[str] = ()
+    ) -> dict[Family, Floats]:
+        """Each family's sub-score of N subjects.
+
+        Args:
+            x_ns: N x S signals.
+            strata: N strata, each scored by its band's scorer; by this one without them.
+        """
         x = self._matrix(x_ns)
         sums = {family: np.zeros(len(x)) for family in self.present}
-        for column, (family, curve) in enumerate(zip(self.families, self.curves, strict=True)):
-            sums[family] = sums[family] + curve.of(x[:, column])
+        for scorer, rows in self._rows(len(x), strata):
+            mine = x[rows]
+            for column, (family, curve) in enumerate(
+                zip(scorer.families, scorer.curves, strict=True)
+            ):
+                sums[family][rows] += curve.of(mine[:, column])
         return sums
 
-    def score(self, x_ns: npt.ArrayLike) -> Floats:
-        """The score of N subjects.
+    def score(self, x_ns: npt.ArrayLike, strata: Sequence[str] = ()) -> Floats:
+        """The score of N subjects; ``strata`` as for `family_scores`.
 
         Raises:
             ValueError: rows that are not S long.
@@ -154,8 +179,26 @@ class Scorer:
         x = self._matrix(x_ns)
         if not self.present:
             return np.zeros(len(x))
-        sums = np.stack(list(self.family_scores(x).values()), axis=1)
-        return np.asarray(np.sort(sums, axis=1)[:, ::-1] @ np.asarray(self.ranks))
+        sums = np.stack(list(self.family_scores(x, strata).values()), axis=1)
+        sums = np.sort(sums, axis=1)[:, ::-1]
+        total = np.zeros(len(x))
+        for scorer, rows in self._rows(len(x), strata):
+            total[rows] = sums[rows] @ np.asarray(scorer.ranks)
+        return total
+
+    def _rows(
+        self, count: int, strata: Sequence[str]
+    ) -> list[tuple[Scorer, npt.NDArray[np.int64]]]:
+        """Who scores which of ``count`` rows."""
+        if not strata or not self.bands:
+            return [(self, np.arange(count))]
+        if len(strata) != count:
+            raise ValueError(f"{len(strata)} strata, {count} rows")
+        bands = np.array([band_part(name).removeprefix(MARK) for name in strata], dtype=np.str_)
+        return [
+            (self.bands.get(band, self), np.flatnonzero(bands == band))
+            for band in np.unique(bands).tolist()
+        ]
 
     def explain(self, x: Sequence[float]) -> list[tuple[str, Family, float]]:
         """The signals that raise a subject's score: name, family, nats; the strongest first."""
@@ -177,6 +220,7 @@ class Scorer:
         return x
 
     def _body(self) -> dict[str, Any]:
+        bands = {name: scorer._body() for name, scorer in sorted(self.bands.items())}
         return {
             "format": FORMAT,
             "kind": self.kind,
@@ -189,7 +233,24 @@ class Scorer:
             ],
             "ranks": [*self.ranks],
             "made_from": dict(self.made_from),
-        }  # fmt: skip
+        } | ({"bands": bands} if bands else {})  # fmt: skip
+
+    @classmethod
+    def _of(cls, body: Mapping[str, Any]) -> Scorer:
+        if body["format"] != FORMAT:
+            raise ValueError(f"format {body['format']!r}, where {FORMAT} is read")
+        return cls(
+            body["kind"],
+            tuple(signal["name"] for signal in body["signals"]),
+            tuple(Family(signal["family"]) for signal in body["signals"]),
+            tuple(
+                Curve(tuple(map(float, signal["knots"])), tuple(map(float, signal["values"])))
+                for signal in body["signals"]
+            ),
+            tuple(map(float, body["ranks"])),
+            body["made_from"],
+            {name: cls._of(inner) for name, inner in body.get("bands", {}).items()},
+        )
 
     @cached_property
     def hash(self) -> str:
@@ -218,19 +279,7 @@ class Scorer:
         try:
             told = body.pop("hash")
             found = content_hash(body)
-            if body["format"] != FORMAT:
-                raise ValueError(f"format {body['format']!r}, where {FORMAT} is read")
-            scorer = cls(
-                body["kind"],
-                tuple(signal["name"] for signal in body["signals"]),
-                tuple(Family(signal["family"]) for signal in body["signals"]),
-                tuple(
-                    Curve(tuple(map(float, signal["knots"])), tuple(map(float, signal["values"])))
-                    for signal in body["signals"]
-                ),
-                tuple(map(float, body["ranks"])),
-                body["made_from"],
-            )
+            scorer = cls._of(body)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(str(path), f"is no scorer: {error!r}", "fit it again") from error
         if told != found:

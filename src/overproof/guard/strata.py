@@ -8,7 +8,7 @@ an account passes through the bands once, from below, and is judged in each by i
 
 from __future__ import annotations
 
-__all__ = ["BANDS", "band_part", "plan_part", "stratum_of"]
+__all__ = ["BANDS", "MARK", "band_part", "plan_part", "stratum_of"]
 
 # From how many requests on. Most people never leave the first; a benchmark reaches the last.
 BANDS = (("few", 0), ("some", 120), ("many", 1_200))

@@ -32,6 +32,7 @@ from overproof.guard.score_fit import fit_scorer
 from overproof.guard.scorer import Scorer
 from overproof.guard.signals.accounts import ACCOUNT_SIGNALS
 from overproof.guard.signals.communities import COMMUNITY_SIGNALS
+from overproof.guard.strata import BANDS, MARK, band_part
 from overproof.proving.traffic.write import TrafficCounts, write_traffic
 from overproof.records.traffic import Truth
 
@@ -58,6 +59,7 @@ UNCERTAIN = ("L5", "synthetic-permitted", "synthetic-unsigned")
 # A p-value of 1 / (n + 1) must be small enough for a handful of campaigns among some hundred honest
 # communities to be reported: bands of fewer take in their neighbours.
 LEAST_COMMUNITIES = 600
+LEAST_CAMPAIGNS = 10  # in a band of requests, for it to have a scorer of its own
 
 
 @dataclass(frozen=True)
@@ -170,27 +172,44 @@ def fit_one(
     *,
     without: Collection[str] = (),
 ) -> Scorer:
-    """One of the two scorers of `fit`."""
+    """One of the two scorers of `fit`; that of accounts has one more for each band of requests."""
     signals: Sequence[Signal | CommunitySignal] = (
         ACCOUNT_SIGNALS if kind == "account" else COMMUNITY_SIGNALS
     )
     rows: list[npt.NDArray[np.float64]] = []
     labels: list[bool] = []
     groups: list[str] = []
+    bands: list[str] = []
     for log in logs:
         table = log.accounts if kind == "account" else log.communities
-        for vector, members in zip(table.vectors, table.members, strict=True):
+        for vector, members, stratum in zip(
+            table.vectors, table.members, table.strata, strict=True
+        ):
             label, group = labelled(log, members)
             if label is not None:
                 rows.append(vector)
                 labels.append(label)
                 groups.append(group)
+                bands.append(band_part(stratum).removeprefix(MARK))
     names = [signal.name for signal in signals]
-    return fit_scorer(
-        np.array(rows), np.array(labels), groups, names, [signal.family for signal in signals],
-        kind=kind, without=[name for name in names if name in without],
-        made_from={"logs": [log.name for log in logs], "synthetic": True},
-    )  # fmt: skip
+    x, y, band = np.array(rows), np.array(labels), np.array(bands)
+
+    def fitted(kept: npt.NDArray[np.int64], which: str) -> Scorer:
+        return fit_scorer(
+            x[kept], y[kept], [groups[at] for at in kept.tolist()], names,
+            [signal.family for signal in signals],
+            kind=kind, without=[name for name in names if name in without],
+            made_from={"logs": [log.name for log in logs], "synthetic": True, "looks": which},
+        )  # fmt: skip
+
+    whole = fitted(np.arange(len(y)), "all")
+    own = {}
+    for name, _ in BANDS if kind == "account" else ():
+        kept = np.flatnonzero(band == name)
+        attackers = {groups[at] for at in kept[y[kept]].tolist()}
+        if len(attackers) >= LEAST_CAMPAIGNS and not y[kept].all():
+            own[name] = fitted(kept, name)
+    return replace(whole, bands=own)
 
 
 def freeze(
