@@ -29,7 +29,8 @@ def judged(
     config = GuardConfig(ladder=LadderConfig.model_validate(rules))
     judge = Judge(config, Instruments(SHIPPED))
     place = {one.index: i for i, one in enumerate(community.members)}
-    monkeypatch.setattr(judge._accounts, "apart", lambda index, *_: p_values[place[index]])
+    for name in ("apart", "so_far"):
+        monkeypatch.setattr(judge._accounts, name, lambda index, *_: p_values[place[index]])
     alike, spared = judge._own_conduct(community, community.now)
     return alike, {place[index] for index in spared}
 
@@ -67,7 +68,7 @@ def test_members_who_do_not_stand_out_are_spared(
 def test_who_is_tied_by_little_must_stand_out_more(
     monkeypatch: pytest.MonkeyPatch, company: Community
 ) -> None:
-    p = [0.02, 0.02, 0.02, 0.006, 0.005, 0.001]
+    p = [0.02, 0.02, 0.02, 0.004, 0.003, 0.001]
     loosely = tied(company, [4, 9, 3, 3, 1, 0])
     assert judged(monkeypatch, loosely, p) == (True, {2, 3})
     assert judged(monkeypatch, loosely, p, ties=0) == (True, set())

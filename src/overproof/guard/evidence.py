@@ -148,9 +148,14 @@ class AccountEvidence:
         score, _ = self.scorer.at(stratum).one(x)
         ages = self.calibration.ages_h
         look = max(sum(age <= age_h for age in ages) - 1, 0)
-        plan, largest, _, _ = self._past.get(index, (plan_part(stratum), {}, 0.0, 0))
+        plan = self._past[index][0] if index in self._past else plan_part(stratum)
         now = self.calibration.p_value(look, plan + band_part(stratum), score).p
-        return min(now, self._whole(plan, largest).p if largest else 1.0)
+        return min(now, self.so_far(index))
+
+    def so_far(self, index: int) -> float:
+        """The p-value of an account's looks so far, with the promise of `look`; 1 before any."""
+        plan, largest, _, _ = self._past.get(index, ("", {}, 0.0, 0))
+        return self._whole(plan, largest).p if largest else 1.0
 
     def _whole(self, plan: str, largest: Mapping[str, float]) -> Conformal:
         """The p-value of a trajectory so far, over all bands it passed through."""

@@ -127,7 +127,8 @@ class Judge:
         """Whether enough members stand out by themselves too, and the indices of those spared.
 
         Those who have sent too little to tell count on neither side; they are spared for now. Who
-        is tied by little, as one who happens to ask what a campaign asks, has to stand out more.
+        is tied by little, as one who happens to ask what a campaign asks, has to stand out more,
+        and at the preset looks.
         """
         rules, spared, judged, alike = self._rules, [], 0, 0
         for one, ties in zip(community.members, community.ties(), strict=True):
@@ -139,7 +140,9 @@ class Judge:
             stratum = stratum_of(one.plan, one.requests)
             p = self._accounts.apart(one.index, age_h, stratum, account_vector(one, at))
             alike += p <= rules.member_p
-            if p > (rules.member_p if ties >= rules.ties else min(rules.member_p, rules.loose_p)):
+            # Asked at every pass, a busy member would come to a small p-value sooner or later.
+            loose = ties < rules.ties and self._accounts.so_far(one.index) > rules.loose_p
+            if loose or p > rules.member_p:
                 spared.append(one.index)
         return alike >= max(2.0, rules.member_share * judged), frozenset(spared)
 
