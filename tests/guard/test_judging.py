@@ -58,7 +58,7 @@ def test_ties_are_the_things_shared(company: Community) -> None:
 def test_members_who_do_not_stand_out_are_spared(
     monkeypatch: pytest.MonkeyPatch, company: Community
 ) -> None:
-    closely = tied(company, [4] * 6)
+    closely = tied(company, [3] * 6)
     p = [0.001, 0.05, 0.051, 0.03, 0.9, 0.04]
     assert judged(monkeypatch, closely, p) == (True, {2, 4})
     assert judged(monkeypatch, closely, [0.01, 0.02, *[0.2] * 4])[0] is False
@@ -69,7 +69,7 @@ def test_who_is_tied_by_little_must_stand_out_more(
     monkeypatch: pytest.MonkeyPatch, company: Community
 ) -> None:
     p = [0.02, 0.02, 0.02, 0.004, 0.003, 0.001]
-    loosely = tied(company, [4, 9, 3, 3, 1, 0])
+    loosely = tied(company, [20, 30, 3, 3, 20, 0])
     assert judged(monkeypatch, loosely, p) == (True, {2, 3})
     assert judged(monkeypatch, loosely, p, ties=0) == (True, set())
     assert judged(monkeypatch, loosely, p, loose_p=0.02) == (True, set())
@@ -80,7 +80,7 @@ def test_who_is_tied_by_little_must_stand_out_more(
 def test_who_sent_too_little_to_tell_counts_on_neither_side(
     monkeypatch: pytest.MonkeyPatch, company: Community
 ) -> None:
-    closely = tied(company, [4] * 6)
+    closely = tied(company, [3] * 6)
     quiet = company.members[5]
     monkeypatch.setattr(quiet, "requests", 1)
     assert judged(monkeypatch, closely, [0.01] * 3 + [0.5] * 2 + [0.001]) == (True, {3, 4, 5})

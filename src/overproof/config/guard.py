@@ -61,8 +61,8 @@ class LadderConfig(_Strict):
 
     ``member_p``: at least ``member_share`` of a community's members must stand out so far by their
     own conduct before the community is acted on, and only those who do are. ``ties``, ``loose_p``:
-    a member who shares fewer rare things with the others must have stood out at this p-value, at
-    its own preset looks.
+    a member who shares fewer rare things with the others than this multiple of what the middle
+    member shares must have stood out at this p-value, at its own preset looks.
     ``watch_p``: from where conduct is noted, without consequence. ``strong``: a p-value of at most
     this share of the false-positive rate goes one rung further at once. ``rise_after_h``: a rung
     must have stood this long before renewed evidence raises it. ``answer_days``: how long a
@@ -73,7 +73,7 @@ class LadderConfig(_Strict):
     family_p: Rate = 0.05
     member_p: Rate = 0.05
     member_share: float = Field(default=0.5, ge=0, le=1)
-    ties: int = Field(default=4, ge=0)
+    ties: float = Field(default=0.33, ge=0, le=1)
     loose_p: Rate = 0.003
     watch_days: float = Field(default=30, gt=0)
     soften_days: float = Field(default=7, gt=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from overproof.guard.community_evidence import CommunityEvidence
@@ -131,7 +132,9 @@ class Judge:
         and at the preset looks.
         """
         rules, spared, judged, alike = self._rules, [], 0, 0
-        for one, ties in zip(community.members, community.ties(), strict=True):
+        ties = community.ties()
+        enough = rules.ties * median(ties)
+        for one, shares in zip(community.members, ties, strict=True):
             if one.requests < self._least_requests:
                 spared.append(one.index)
                 continue
@@ -141,7 +144,7 @@ class Judge:
             p = self._accounts.apart(one.index, age_h, stratum, account_vector(one, at))
             alike += p <= rules.member_p
             # Asked at every pass, a busy member would come to a small p-value sooner or later.
-            loose = ties < rules.ties and self._accounts.so_far(one.index) > rules.loose_p
+            loose = shares < enough and self._accounts.so_far(one.index) > rules.loose_p
             if loose or p > rules.member_p:
                 spared.append(one.index)
         return alike >= max(2.0, rules.member_share * judged), frozenset(spared)

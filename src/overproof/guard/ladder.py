@@ -9,7 +9,8 @@ The rule, in full:
   the pass reports at its nominal false-discovery rate, where at least ``member_share`` of its
   members stand out by their own conduct too, at ``p <= member_p``: those who share something are
   many, those who also act alike are few. Members who do not stand out are spared, and watched; a
-  member who shares fewer than ``ties`` things with the others must do so at ``loose_p``.
+  member who shares less than ``ties`` of what the middle member shares must have done so at
+  ``loose_p``, at its own looks.
 * one rung further at once: an account at ``strong`` times that rate, or one that stands out by its
   own conduct and as a member of a reported community.
 * one rung further when *renewed*: the evidence is as strong at a later look or pass, which by
