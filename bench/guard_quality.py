@@ -1,6 +1,6 @@
 """How well the detector does on logs that it has not seen, with targets and peers beside.
 
-    python bench/guard_quality.py [--quick] [--json] [--seeds 301,302,…] [--home DIR]
+    python bench/guard_quality.py [--quick] [--json] [--seeds 311,312,…] [--home DIR]
 
 For every seed: simulate with the *test* bank of templates (studies/guard/test.toml), replay, score.
 The scorers and the calibrations are frozen beforehand: the shipped ones, those given with
@@ -19,10 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import pickle
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,6 +46,8 @@ from overproof.guard.scoring import (
 )
 from overproof.proving.guard_fitting import Watched, fit, freeze, simulated, watch, watched
 from overproof.proving.traffic.honest.synthetic_permitted import UNSIGNED
+from overproof.records.files import write_atomically
+from overproof.records.hashing import content_hash
 
 PLANS = Path(__file__).resolve().parent.parent / "studies" / "guard"
 CAUGHT = {"L0": 0.98, "L1": 0.98, "L2": 0.98, "L3": 0.95, "L4": 0.60}
@@ -50,6 +55,10 @@ WITHIN = {"L2": 0.95, "L3": 0.90}
 LEAKED = {"L2": 0.10, "L3": 0.10, "L4": 0.40}
 WORST, FDR = 0.01, 0.05
 UNREACHED = "no target was set"
+
+
+# Of one log: what the looks saw, and what became of everybody in it.
+Judged = tuple[Watched, Outcomes]
 
 
 @dataclass
@@ -78,13 +87,10 @@ class Bench:
         watch(home, self.config)
         return watched(home)
 
-    def judged(self, home: Path, instruments: Path) -> Watched:
-        """A log replayed with verdicts, and what the looks saw on the way."""
-        _say(f"replaying {home.name}")
-        return fitting.replay_log(home, self.verdicts(home), self.config, instruments)
-
-    def verdicts(self, home: Path) -> Path:
-        return self.home / f"{home.name}.verdicts.jsonl"
+    def judged(self, homes: Sequence[Path], instruments: Path, jobs: int) -> list[Judged]:
+        """Logs replayed with verdicts, and what the looks saw on the way."""
+        with ProcessPoolExecutor(jobs, max_tasks_per_child=1) as pool:
+            return list(pool.map(judge, homes, repeat(instruments), repeat(self.config)))
 
     def instruments(self, fits: Sequence[Watched], pools: Sequence[int]) -> Path:
         """Fitted and frozen here, from seeds that nothing is reported on."""
@@ -92,6 +98,21 @@ class Bench:
         honest = [self.watched(seed, "fit" if self.small else "honest") for seed in pools]
         freeze(fit(fits), honest, out, self.config)
         return out
+
+
+def judge(home: Path, instruments: Path, config: GuardConfig) -> Judged:
+    """Replay a log with verdicts, once for the same instruments and settings."""
+    told = content_hash([Instruments(instruments).identity(), config.model_dump(mode="json")])
+    kept = home.with_name(f"{home.name}.judged-{told[7:15]}.pickle")
+    if not kept.exists():
+        _say(f"replaying {home.name}")
+        verdicts = home.with_name(f"{home.name}.verdicts.jsonl")
+        looks = fitting.replay_log(home, verdicts, config, instruments)
+        log = guard_peers.Log.of(home)
+        outcomes = outcomes_of(read_verdicts(verdicts), log.truth, log.totals)
+        write_atomically(kept, pickle.dumps((looks, outcomes)))
+    found: Judged = pickle.loads(kept.read_bytes())
+    return found
 
 
 def _say(what: str) -> None:
@@ -219,22 +240,20 @@ def measure(options: argparse.Namespace, bench: Bench) -> list[Any]:
     if instruments is None:
         pools = [int(seed) for seed in options.pool_seeds.split(",")]
         instruments = bench.instruments(fits, pools)
-    looks, outcomes, logs = [], [], []
-    for home in tests:
-        looks.append(bench.judged(home, instruments))
-        log = guard_peers.Log.of(home)
-        logs.append(log)
-        outcomes.append(outcomes_of(read_verdicts(bench.verdicts(home)), log.truth, log.totals))
+    judged = bench.judged(tests, instruments, options.jobs)
     peers: list[guard_peers.PeerScores] = []
     if not options.no_peers:
         _say("peers")
         calibrated = [guard_peers.Log.of(bench.log(seed, "fit")) for seed in fit_seeds]
+        logs = [guard_peers.Log.of(home) for home in tests]
         peers = guard_peers.compare(logs, calibrated, options.honeypotllm)
-    scores = _scores(outcomes, bench.config)
+    scores = _scores([outcomes for _, outcomes in judged], bench.config)
     if options.scores:
         options.scores.write_text(json.dumps(scores.to_json(), indent=2))
     rows = [*reach(instruments, bench.config), *quality(scores, bench.config, peers)]
-    return rows + (ablation(fits, looks) if options.ablation else [])
+    if options.ablation:
+        rows += ablation(fits, [looks for looks, _ in judged[: options.ablation_logs]])
+    return rows
 
 
 def _scores(outcomes: Sequence[Outcomes], config: GuardConfig) -> Scores:
@@ -253,12 +272,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calibration", type=Path, help="a directory of frozen files")
     parser.add_argument("--home", type=Path, help="keep logs and verdicts here, and use them again")
     parser.add_argument("--ablation", action="store_true", help="leave out each signal in turn")
+    parser.add_argument("--ablation-logs", type=int, default=2, help="of the test logs, the first")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1, help="logs replayed at once")
     parser.add_argument("--honeypotllm", type=Path, default=guard_peers.WHEEL)
     parser.add_argument("--scores", type=Path, help="also write all scores here as JSON")
     options = parser.parse_args()
     options.seeds = options.seeds or (
-        "21" if options.quick else ",".join(map(str, range(301, 311)))
+        "21" if options.quick else ",".join(map(str, range(311, 321)))
     )
     if options.quick:
         options.no_peers = True
