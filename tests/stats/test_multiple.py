@@ -8,7 +8,7 @@ from scipy.stats import false_discovery_control
 
 from overproof.stats.conformal import conformal_p
 from overproof.stats.e_values import conformal_e
-from overproof.stats.multiple import adjusted_p, benjamini_hochberg, e_bh
+from overproof.stats.multiple import adjusted_p, benjamini_hochberg, e_bh, holm_adjusted_p
 
 
 @given(some.lists(some.floats(0, 1), min_size=1, max_size=30))
@@ -66,3 +66,11 @@ def test_false_discoveries_against_one_shared_pool() -> None:
     assert np.mean(by_p) <= 0.1 * 50 / 60 + 4 * np.std(by_p) / np.sqrt(1500)
     assert np.mean(by_e) <= 0.1 + 4 * np.std(by_e) / np.sqrt(1500)
     assert found / 15_000 > 0.8
+
+
+def test_holm_adjusts_as_written_down() -> None:
+    assert holm_adjusted_p([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_adjusted_p([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert holm_adjusted_p([]).tolist() == []
+    with pytest.raises(ValueError, match="p-values"):
+        holm_adjusted_p([0.1, np.nan])

@@ -24,7 +24,6 @@ __all__ = [
     "alternate_keys",
     "alternates_needed",
     "cohort_ranks",
-    "holm",
     "rank_p",
 ]
 
@@ -154,18 +153,3 @@ def alternate_key_rank(
         scheme, pairs, {"": key}, alternates=alternates, seed=seed, progress=progress
     )
     return ranks[""]
-
-
-def holm(p_values: Sequence[float] | Floats) -> Floats:
-    """Adjusted p-values that bound the chance of any false rejection (Holm 1979).
-
-    Valid under any dependence. Rejecting those at or below alpha errs, in all, at most with alpha.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("p-values lie between 0 and 1")
-    order = np.argsort(p, kind="stable")
-    raised = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(raised, 1.0)
-    return adjusted

@@ -39,6 +39,7 @@ from overproof.audit.preregistration import DataDigest, SealedPlan, runs_of
 from overproof.config.audit import AuditPlan, GhostsPlan, Multiplicity, PlannedTest
 from overproof.errors import ConfigError
 from overproof.records.audit import AuditVerdict, Effect, Exactness, Standing, TestFinding
+from overproof.stats.multiple import holm_adjusted_p
 
 __all__ = ["Attestation", "Decision", "Judged", "adjusted_p_values", "attest"]
 
@@ -135,12 +136,7 @@ def adjusted_p_values(p_values: list[float], rule: Multiplicity) -> list[float]:
     """P-values adjusted for the family, in the order given; rejected where at most alpha."""
     if rule is Multiplicity.FIXED_SEQUENCE:
         return [max(p_values[: i + 1]) for i in range(len(p_values))]
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, running = [1.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
+    return [float(p) for p in holm_adjusted_p(p_values)]
 
 
 def attest(

@@ -32,10 +32,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from overproof.audit.alternate_keys import holm
 from overproof.audit.lattice import Lattice, upper_tail
 from overproof.errors import DataError
 from overproof.records.audit import Effect, Exactness, Power, PValue, Standing, TestFinding
+from overproof.stats.multiple import holm_adjusted_p
 
 __all__ = [
     "MIN_ALTERNATES",
@@ -339,7 +339,7 @@ def _by_account(
         upper_tail(_null_parts([s for s in slots if s.account == name]), int(score)).value
         for name, score in zip(names, real, strict=True)
     ]
-    adjusted = holm(tails)
+    adjusted = holm_adjusted_p(tails)
     return {
         name: {"p": _rank(real[i], others[:, i]), "tail": tails[i], "holm": float(adjusted[i])}
         for i, name in enumerate(names)

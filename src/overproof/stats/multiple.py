@@ -1,6 +1,7 @@
 """Many hypotheses at once: which to report so that few of the reports are false.
 
-The false-discovery rate is the expected share of false ones among the reported (0 where none is).
+The false-discovery rate is the expected share of false ones among the reported (0 where none is);
+Holm's adjustment bounds the chance of a single false one.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["adjusted_p", "benjamini_hochberg", "e_bh"]
+__all__ = ["adjusted_p", "benjamini_hochberg", "e_bh", "holm_adjusted_p"]
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -57,6 +58,24 @@ def adjusted_p(p_values: npt.ArrayLike, *, m: int | None = None) -> Floats:
     raised = p[order] * total / np.arange(1, len(p) + 1)
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1.0)
+    return adjusted
+
+
+def holm_adjusted_p(p_values: npt.ArrayLike) -> Floats:
+    """The lowest chance of any false rejection at which each is rejected (Holm 1979); at most 1.
+
+    Valid under any dependence.
+
+    Raises:
+        ValueError: p-values outside of [0, 1] or not numbers.
+    """
+    p = np.asarray(p_values, dtype=np.float64).ravel()
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values lie in [0, 1]")
+    order = np.argsort(p, kind="stable")
+    raised = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(raised, 1.0)
     return adjusted
 
 
