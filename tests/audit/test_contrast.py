@@ -13,8 +13,8 @@ from overproof.audit.watermarks.gumbel import Gumbel
 from overproof.audit.watermarks.kgw import Kgw
 from overproof.audit.watermarks.pairs import Pairs, group_rows
 from overproof.audit.watermarks.schemes import Scheme
-from overproof.audit.watermarks.signed_tails import bound_of_lists, signed_tail
 from overproof.audit.watermarks.synthid import SynthId
+from overproof.audit.watermarks.tails import bound_of_lists
 from overproof.audit.watermarks.unigram import Unigram
 from overproof.errors import ConfigError, DataError
 from overproof.records.audit import Exactness, Standing
@@ -134,7 +134,9 @@ def test_without_the_mark_the_rank_is_uniform_whatever_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    "scheme", [SCHEME, Unigram(V, share=0.25), Gumbel(V), SynthId(V)], ids=lambda s: str(s.name)
+    "scheme",
+    [SCHEME, Unigram(V, share=0.25), Gumbel(V), SynthId(V, table_size=1 << 10)],
+    ids=lambda s: str(s.name),
 )
 def test_the_bound_is_no_smaller_than_the_share_of_keys_it_speaks_of(scheme: Scheme) -> None:
     texts = said(laws(21), 12, 25, 2)
@@ -142,7 +144,7 @@ def test_the_bound_is_no_smaller_than_the_share_of_keys_it_speaks_of(scheme: Sch
     rng = np.random.default_rng(23)
     keys = [scheme.draw(rng) for _ in range(400)]
     p = np.array([
-        signed_tail(scheme, pairs, key, float(score)).value
+        scheme.tail(pairs, key, float(score)).value
         for key, score in zip(keys, scheme.scan(pairs, keys), strict=True)
     ])  # fmt: skip
     for level in (0.01, 0.05, 0.2):
@@ -199,8 +201,8 @@ def test_a_list_that_no_key_changes_says_nothing() -> None:
     score = float(SCHEME.scan(pairs, [KEY])[0])
     alone = pairs.take(np.array([2]))
     rest = float(SCHEME.scan(alone, [KEY])[0])
-    assert signed_tail(SCHEME, pairs, KEY, score).value == pytest.approx(
-        signed_tail(SCHEME, alone, KEY, rest).value
+    assert SCHEME.tail(pairs, KEY, score).value == pytest.approx(
+        SCHEME.tail(alone, KEY, rest).value
     )
 
 
@@ -225,7 +227,12 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(DataError, match="top"):
         contrast_of(texts, tables(p, texts), SCHEME, top=0)
     with pytest.raises(ConfigError, match="selfhash"):
-        contrast_test(texts, tables(p, texts), Kgw(V, seeding="selfhash"), KEY)
+        contrast_test(
+            texts, tables(p, texts), Kgw(V, seeding="selfhash"), KEY, plan=Plan(alternates=99)
+        )
+    certain = [np.eye(V)[text] for text in texts]
+    sure = contrast_test(texts, certain, SCHEME, KEY, suspect=tables(p, texts))
+    assert sure.standing is Standing.REFUSED
     empty = contrast_test([[]], [np.zeros((0, V))], SCHEME, KEY)
     assert empty.standing is Standing.REFUSED
     coarse = contrast_test(texts, tables(p, texts), SCHEME, KEY, plan=Plan(alternates=19))

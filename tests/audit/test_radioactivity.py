@@ -10,7 +10,6 @@ from overproof.audit.alternate_keys import (
     alternate_key_rank,
     alternate_keys,
     alternates_needed,
-    holm,
     rank_p,
 )
 from overproof.audit.green_mass import green_mass_test
@@ -155,7 +154,6 @@ def test_the_figures_of_planning() -> None:
     assert alternates_needed(0.001) == 999
     assert alternates_needed(1e-5) == 99_999
     assert Plan(alpha=1e-4).alternates_for() == 99_999
-    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
     with pytest.raises(ValueError, match="shift"):
         tokens_needed(0.0, 0.25)
 

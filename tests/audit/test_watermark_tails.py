@@ -101,6 +101,20 @@ def test_tails_are_valid_over_random_keys(name: str, weighted: bool) -> None:
         assert (p <= 0.1).mean() > 0.03  # and not merely because it never rejects
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_gumbel_bound_holds_for_coarse_uniforms(
+    sign: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With four states in place of 2^24, a bound for true exponentials would be far too small."""
+    monkeypatch.setattr("overproof.audit.watermarks.gumbel.STATES", 4.0)
+    rng, n = np.random.default_rng(8), 1000
+    weights = sign * rng.exponential(size=n)
+    base = pairs_of(np.zeros((n, 4)), np.arange(n))
+    pairs = Pairs(base.contexts, base.tokens, base.prompts, base.counts, weights)
+    scores = np.log(5 / rng.integers(1, 5, (200, n))) @ weights
+    inside(np.array([Gumbel(n).tail(pairs, 0, float(score)).value for score in scores]))
+
+
 def test_self_hash_counts_pairs_of_one_seed_once() -> None:
     scheme = make_scheme("kgw-selfhash", 40, context_width=2)
     rng = np.random.default_rng(2)

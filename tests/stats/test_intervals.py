@@ -9,6 +9,7 @@ from overproof.stats.intervals import (
     bootstrap_counts,
     bootstrap_rows,
     clopper_pearson,
+    ratio_bootstrap,
     wilson,
 )
 
@@ -118,3 +119,20 @@ def test_bootstrap_is_reproducible_and_needs_two_rows() -> None:
         mean_of(np.ones(1))
     with pytest.raises(ValueError, match="two rows"):
         bootstrap_counts(lambda c: c[:, 0] * 1.0, np.array([1, 0]))
+
+
+def test_a_ratio_is_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(9)
+    top, bottom = rng.random(40), 1 + rng.random(40)
+    whole = ratio_bootstrap(top, bottom, seed=[1, 2])
+    by_counts = bootstrap_counts(
+        lambda c: (c @ top) / (c @ bottom), np.ones(40, dtype=np.int64), seed=7, method="percentile"
+    )
+    assert whole.estimate == pytest.approx(by_counts.estimate)
+    assert ratio_bootstrap(top, bottom, seed=7).low == pytest.approx(by_counts.low)
+    assert ratio_bootstrap(top, bottom, seed=7).high == pytest.approx(by_counts.high)
+    monkeypatch.setattr("overproof.stats.intervals._CELLS", 400)
+    assert ratio_bootstrap(top, bottom, seed=[1, 2]).low == pytest.approx(whole.low)
+    alone = ratio_bootstrap([1.0], [2.0])
+    assert alone.estimate == 0.5
+    assert np.isnan([alone.low, alone.high]).all()

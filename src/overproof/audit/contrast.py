@@ -18,13 +18,13 @@ key, so the rank among alternate keys stays exact, whatever the reference is wor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from overproof.audit.alternate_keys import AlternateKeyRank, alternate_key_rank, alternates_needed
+from overproof.audit.alternate_keys import AlternateKeyRank
 from overproof.audit.green_mass import (
     NextTokenProbabilities,
     distributions,
@@ -32,12 +32,12 @@ from overproof.audit.green_mass import (
     positions,
     tables_of,
 )
-from overproof.audit.radioactivity import FEW, HYPOTHESIS, KEY_IS_A_DRAW, NOT_PROVED, Plan
+from overproof.audit.radioactivity import Plan, assess_pairs
 from overproof.audit.watermarks.pairs import Pairs
 from overproof.audit.watermarks.schemes import Key, Progress, Scheme
-from overproof.audit.watermarks.signed_tails import signed_tail
 from overproof.errors import DataError
-from overproof.records.audit import Effect, Exactness, Power, PValue, Standing, TestFinding
+from overproof.records.audit import Effect, Power, Standing, TestFinding
+from overproof.stats.intervals import ratio_bootstrap
 
 __all__ = ["Contrast", "contrast_of", "contrast_test"]
 
@@ -212,48 +212,24 @@ def contrast_test(
         texts, reference, scheme, suspect=suspect, prompts=prompts, top=top,
         drop_prompt_windows=plan.drop_prompt_windows, first_places=plan.first_places,
     )  # fmt: skip
-    count, unit = len(found.room), "unique contexts"
-    alternates = plan.alternates_for()
-    reason = ""
-    if not len(found.pairs) or found.room.sum() <= 0:
-        reason = "No context is left to score: the texts are empty, or stand in the prompts."
-    elif 1 / (alternates + 1) > plan.alpha:
-        reason = (
-            f"The rank cannot go below {1 / (alternates + 1):.3g}, above the level {plan.alpha:g}: "
-            f"take {alternates_needed(plan.alpha)} alternate keys or more."
-        )
-    if reason:
-        return TestFinding(
-            "watermark", Standing.REFUSED, HYPOTHESIS, count, unit, reasons=(reason,)
-        )
-    rank = alternate_key_rank(
-        scheme, found.pairs, key, alternates=alternates, seed=plan.seed, progress=progress
+    # A reference that is always sure leaves no room, and so nothing to score.
+    pairs = found.pairs if found.room.sum() > 0 else found.pairs.take(np.zeros(0, dtype=np.int64))
+    finding = assess_pairs(
+        pairs, scheme, key, plan=plan, progress=progress, unit="unique contexts",
+        n=len(found.room),
+        measured=lambda rank: (_effect(scheme, found, key, plan), _power(found, rank, plan)),
+    )  # fmt: skip
+    if finding.standing is Standing.REFUSED:
+        return finding
+    rank, tail = finding.p_values
+    rank = replace(
+        rank,
+        method=f"{rank.method}, of what goes beyond the reference",
+        assumption=f"{rank.assumption} The reference never saw text that was marked with the key.",
     )
-    few = count < FEW
-    return TestFinding(
-        "watermark",
-        Standing.FLAGGED if few else Standing.DONE,
-        HYPOTHESIS,
-        count,
-        unit,
-        (_rank_value(rank), signed_tail(scheme, found.pairs, key, rank.score)),
-        (_effect(scheme, found, key, plan),),
-        _power(found, rank, plan),
-        NOT_PROVED,
-        (f"Only {count} {unit}: too few to see anything but a strong trace.",) if few else (),
-        _details(scheme, found, rank, suspect is not None),
-    )
-
-
-def _rank_value(rank: AlternateKeyRank) -> PValue:
-    return PValue(
-        rank.p,
-        Exactness.EXACT,
-        f"rank among {len(rank.alternates):,} alternate keys, {rank.at_least} at least as high, "
-        "of what goes beyond the reference",
-        KEY_IS_A_DRAW + " The reference never saw text that was marked with the key.",
-        floor=rank.floor,
-    )
+    what = "the suspect's text" if suspect is None else "next-token probabilities"
+    finding.details["evidence"] = f"{what}, beyond a reference's expectation"
+    return replace(finding, p_values=(rank, tail))
 
 
 def _effect(scheme: Scheme, found: Contrast, key: Key, plan: Plan) -> Effect:
@@ -261,23 +237,14 @@ def _effect(scheme: Scheme, found: Contrast, key: Key, plan: Plan) -> Effect:
     hits = scheme.hits(found.pairs, key) - scheme.expected
     assert found.pairs.weights is not None
     top = np.bincount(found.context_of, hits * found.pairs.weights, len(found.room))
-    value = float(top.sum() / found.room.sum())
-    rng = np.random.default_rng([0x636F6E74, plan.seed])
-    unique = len(top)
-    drawn = np.empty(plan.resamples)
-    step = max(1, 4_000_000 // unique)
-    for start in range(0, plan.resamples, step):
-        rows = min(step, plan.resamples - start)
-        times = rng.multinomial(unique, np.full(unique, 1 / unique), size=rows)
-        drawn[start : start + rows] = (times @ top) / np.maximum(times @ found.room, 1e-300)
-    known = unique > 1
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    share = ratio_bootstrap(top, found.room, resamples=plan.resamples, seed=[0x636F6E74, plan.seed])
+    known = share.n > 1
     return Effect(
         "excess of the mark over the reference's expectation, per unit of room",
-        value,
-        float(low) if known else None,
-        float(high) if known else None,
-        0.95 if known else None,
+        share.estimate,
+        share.low if known else None,
+        share.high if known else None,
+        share.confidence if known else None,
         "Percentile bootstrap over contexts." if known else "No interval: there is one context.",
         unit="share",
     )
@@ -293,23 +260,3 @@ def _power(found: Contrast, rank: AlternateKeyRank, plan: Plan) -> Power:
         f"An excess of {shift:.4f} per unit of room would have been found with probability "
         f"{plan.power:g} at the level {plan.power_alpha:g}.",
     )
-
-
-def _details(
-    scheme: Scheme, found: Contrast, rank: AlternateKeyRank, weights: bool
-) -> dict[str, object]:
-    spread = float(rank.alternates.std())
-    mean = float(rank.alternates.mean())
-    what = "next-token probabilities" if weights else "the suspect's text"
-    return {
-        "scheme": scheme.name,
-        "evidence": f"{what}, beyond a reference's expectation",
-        "score": rank.score,
-        "alternate_mean": mean,
-        "alternate_sd": spread,
-        "sds_above": (rank.score - mean) / spread if spread else 0.0,
-        "alternates": len(rank.alternates),
-        "tokens_scored": found.pairs.scored,
-        "dropped_in_prompt": found.pairs.in_prompt,
-        "texts": found.pairs.texts,
-    }

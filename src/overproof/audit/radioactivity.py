@@ -8,7 +8,7 @@ keyed function's model reaches far smaller numbers and assumes that model beside
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,11 +20,12 @@ from overproof.audit.alternate_keys import (
     alternate_key_rank,
     alternates_needed,
     cohort_ranks,
-    holm,
 )
 from overproof.audit.watermarks.pairs import Pairs, densest_contexts, unique_pairs
 from overproof.audit.watermarks.schemes import Key, Progress, Scheme
 from overproof.records.audit import Effect, Exactness, Power, PValue, Standing, TestFinding
+from overproof.stats.intervals import ratio_bootstrap
+from overproof.stats.multiple import holm_adjusted_p
 
 __all__ = [
     "Plan",
@@ -130,20 +131,12 @@ def excess_rate(
     weights = np.ones(len(pairs)) if pairs.weights is None else pairs.weights
     hits = scheme.hits(pairs, key) * weights
     _, owner = np.unique(pairs.prompts, return_inverse=True)
-    top, bottom = np.bincount(owner, hits), np.bincount(owner, weights)
-    estimate = float(top.sum() / bottom.sum()) - scheme.expected
-    prompts = len(top)
-    if prompts < 2:
-        return estimate, float("nan"), float("nan")
-    rng = np.random.default_rng([0x626F6F74, seed])
-    rates = np.empty(resamples)
-    even = np.full(prompts, 1 / prompts)
-    step = max(1, 2_000_000 // prompts)
-    for start in range(0, resamples, step):
-        drawn = rng.multinomial(prompts, even, size=min(step, resamples - start))
-        rates[start : start + step] = (drawn @ top) / np.maximum(drawn @ bottom, 1e-300)
-    low, high = np.quantile(rates, [0.025, 0.975]) - scheme.expected
-    return estimate, float(low), float(high)
+    rate = ratio_bootstrap(
+        np.bincount(owner, hits), np.bincount(owner, weights), resamples=resamples,
+        seed=[0x626F6F74, seed],
+    )  # fmt: skip
+    unmarked = scheme.expected
+    return rate.estimate - unmarked, rate.low - unmarked, rate.high - unmarked
 
 
 def watermark_test(
@@ -237,8 +230,24 @@ def assess_pairs(
     unit: str = "unique (context, token) pairs",
     n: int | None = None,
     name: str = "watermark",
+    measured: Callable[[AlternateKeyRank], tuple[Effect, Power]] | None = None,
 ) -> TestFinding:
-    """The test on pairs that are at hand; ``n`` of ``unit`` where pairs are not the unit."""
+    """The test on pairs that are at hand.
+
+    Args:
+        pairs: scored ones.
+        scheme: the teacher's watermark.
+        key: the key that it served with.
+        plan: alternates, level and the rest.
+        progress: called with what is done and what there is.
+        unit: what ``n`` counts.
+        n: how many units, where pairs are not the unit.
+        name: of the test.
+        measured: effect and power from the rank; None for the excess of the mean hit.
+
+    Raises:
+        ConfigError: a guessable key, or a scheme without a tail for such weights.
+    """
     alternates = plan.alternates_for()
     count = len(pairs) if n is None else n
     reason = _refusal(pairs, 1 / (alternates + 1), plan)
@@ -247,6 +256,11 @@ def assess_pairs(
     rank = alternate_key_rank(
         scheme, pairs, key, alternates=alternates, seed=plan.seed, progress=progress
     )
+    tail = scheme.tail(pairs, key, rank.score)
+    if measured is None:
+        effect, power = _effect(scheme, pairs, key, plan), _power(scheme, pairs, plan)
+    else:
+        effect, power = measured(rank)
     few = count < FEW
     return TestFinding(
         name,
@@ -254,9 +268,9 @@ def assess_pairs(
         HYPOTHESIS,
         count,
         unit,
-        (_rank_value(rank), scheme.tail(pairs, key, rank.score)),
-        (_effect(scheme, pairs, key, plan),),
-        _power(scheme, pairs, plan),
+        (_rank_value(rank), tail),
+        (effect,),
+        power,
         NOT_PROVED,
         (f"Only {count} {unit}: too few to see anything but a strong trace.",) if few else (),
         _details(scheme, pairs, rank),
@@ -348,7 +362,7 @@ def cohort_test(
     ranks = cohort_ranks(
         scheme, pairs, keys, alternates=alternates, seed=plan.seed, progress=progress
     )
-    adjusted = holm([rank.p for rank in ranks.values()])
+    adjusted = holm_adjusted_p([rank.p for rank in ranks.values()])
     best = list(keys)[int(np.argmin(adjusted))]
     method = f"smallest of {len(keys)} ranks among {alternates:,} alternate keys, Holm's procedure"
     return TestFinding(

@@ -6,7 +6,7 @@ Shapes: B resamples, N rows, K cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ __all__ = [
     "bootstrap_counts",
     "bootstrap_rows",
     "clopper_pearson",
+    "ratio_bootstrap",
     "wilson",
     "wilson_bounds",
 ]
@@ -155,6 +156,41 @@ def bootstrap_counts(
     weights = counts[filled].astype(np.float64)
     low, high = _ends(point, draws, left_out, weights, confidence)
     return Estimate(point, low, high, confidence, f"bootstrap, {method}", n)
+
+
+def ratio_bootstrap(
+    top: npt.ArrayLike,
+    bottom: npt.ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int | Sequence[int] = 0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """The ratio of two sums over the same units, with a percentile bootstrap over the units.
+
+    Args:
+        top: what each unit adds above, shape (N,).
+        bottom: what each adds below, none negative, shape (N,).
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
+        confidence: of the interval.
+
+    Returns:
+        The estimate; its ends are nan where there are fewer than two units.
+    """
+    above, below = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
+    n, point = len(above), float(above.sum() / below.sum())
+    low = high = float("nan")
+    if n >= 2:
+        rng = np.random.default_rng(seed)
+        draws = np.empty(resamples)
+        block = max(1, _CELLS // n)
+        for start in range(0, resamples, block):
+            rows = min(block, resamples - start)
+            times = rng.multinomial(n, np.full(n, 1 / n), size=rows)
+            draws[start : start + rows] = (times @ above) / np.maximum(times @ below, 1e-300)
+        low, high = _ends(point, draws, None, np.ones(n), confidence)
+    return Estimate(point, low, high, confidence, "bootstrap, percentile", n)
 
 
 def _ends(

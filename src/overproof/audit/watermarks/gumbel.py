@@ -106,17 +106,20 @@ class Gumbel:
     def tail(self, pairs: Pairs, key: Key, score: float) -> PValue:
         """A sum of n standard exponentials, or Chernoff's bound where pairs have weights.
 
-        The shipped u takes 2^24 values: its -log(1 - u) is at most an exponential plus
-        log(1 + 2^-24), which is taken off the score first, so the tail errs upwards only.
+        The shipped u takes N = 2^24 values: its h = -log(1 - u) is at most an exponential plus
+        log(1 + 1 / N), which is taken off the score first. Where a weight is negative the small
+        values count: E exp(-s h) = sum over k = 1 .. N of (k / (N + 1))^s / N is at most
+        (1 + 1 / N) / (1 + s), the exponential's own but for the factor. So the tail errs upwards.
         """
         del key  # under the model every unseen key is alike
-        total = float(len(pairs) if pairs.weights is None else pairs.weights.sum())
-        score -= total * np.log1p(1 / STATES)
-        if pairs.weights is None:
-            log_p = gamma_tail(score, len(pairs))
+        weights = pairs.weights
+        rounding = float(np.log1p(1 / STATES))
+        if weights is None:
+            log_p = gamma_tail(score - len(pairs) * rounding, len(pairs))
             how, method = Exactness.CONDITIONAL, f"Gamma({len(pairs)}) tail of the summed scores"
-        elif total > 0:
-            log_p = chernoff_exponential(pairs.weights, score)
+        elif weights.any():
+            log_p = chernoff_exponential(weights, score - np.maximum(weights, 0).sum() * rounding)
+            log_p = min(0.0, log_p + int((weights < 0).sum()) * rounding)
             how, method = Exactness.BOUND, "Chernoff bound on a weighted sum of exponentials"
         else:
             log_p, how, method = 0.0, Exactness.BOUND, "no pairs"

@@ -21,6 +21,7 @@ from overproof.audit.watermarks.pairs import Pairs
 from overproof.audit.watermarks.schemes import SHORTEST, Key, Progress, refuse_guessable
 from overproof.audit.watermarks.tails import (
     Lattice,
+    bound_of_lists,
     chernoff_bernoulli,
     hypergeometric,
     lattice_tail,
@@ -142,7 +143,12 @@ class Kgw:
         return HeadOfPermutation(self.vocabulary, self.green).values(seed)
 
     def tail(self, pairs: Pairs, key: Key, score: float) -> PValue:
-        """Hypergeometric within a context, contexts convolved; a bound where pairs have weights."""
+        """Hypergeometric within a context, contexts convolved; a bound where pairs have weights.
+
+        Raises:
+            ConfigError: negative weights under self-hash, whose pairs share hits in ways that the
+                bound for signed weights does not cover.
+        """
         free = self._depends_on_key(pairs)
         fixed = 0.0
         if not free.all():
@@ -150,7 +156,18 @@ class Kgw:
             found = self.hits(dull, key)
             fixed = float(found.sum() if dull.weights is None else found @ dull.weights)
         pairs, score = pairs.take(free), score - fixed
-        if pairs.weights is not None:
+        if pairs.weights is not None and (pairs.weights < 0).any():
+            if self.seeding == "selfhash":
+                raise ConfigError(
+                    self.name, "cannot be held against a reference", "test it without one"
+                )
+            context_of = np.unique(pairs.contexts[:, -1], return_inverse=True)[1]
+            log_p = bound_of_lists(pairs.weights, context_of, self.vocabulary, self.green, score)
+            how, method = (
+                Exactness.BOUND,
+                "Hoeffding's bound for lists of a fixed size, signed weights",
+            )
+        elif pairs.weights is not None:
             log_p = chernoff_bernoulli(pairs.weights, self.expected, score)
             how, method = Exactness.BOUND, "Chernoff bound on a weighted sum of green tokens"
         else:

@@ -2,6 +2,9 @@
 
 Contexts are independent under the pseudo-random function's model; tokens *within* a context are
 not, since a green list has a fixed size: their hits are hypergeometric, not binomial.
+
+Weights of one sign let hits be bounded as if they were independent (negative association); weights
+of both, as what goes beyond a reference has, do not: see `bound_of_lists`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from scipy.stats import gamma as gamma_distribution
 
 __all__ = [
     "Lattice",
+    "bound_of_lists",
     "chernoff",
     "chernoff_bernoulli",
     "chernoff_exponential",
@@ -27,6 +31,8 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+LARGEST = 600.0  # exponents stay below it: e^709 is the largest float
 SPREADS = 14.0  # half-width of the window in tilted standard deviations: wraps below 1e-40
 
 
@@ -179,14 +185,53 @@ def chernoff_bernoulli(weights: npt.ArrayLike, share: float, score: float) -> fl
 
 
 def chernoff_exponential(weights: Floats, score: float) -> float:
-    """The logarithm of a bound on P(sum of w_i E_i >= score), E standard exponential, w >= 0."""
-    w = weights / weights.max()
+    """The logarithm of a bound on P(sum of w_i E_i >= score), E standard exponential.
+
+    Args:
+        weights: either sign, not all of them 0, shape (n,).
+        score: what was observed.
+    """
+    scale = float(np.abs(weights).max())
+    w = weights / scale
+    top = float(w.max())
     return chernoff(
         lambda t: -float(np.log1p(-t * w).sum()),
-        score / float(weights.max()),
+        score / scale,
         float(w.sum()),
-        largest=1.0,
+        largest=1.0 / top if top > 0 else LARGEST,
     )
+
+
+def bound_of_lists(
+    weights: Floats, context_of: Ints, vocabulary: int, green: int, score: float
+) -> float:
+    """The logarithm of a bound on P(sum of w over green >= score), a list to each context.
+
+    A sum over a random subset is, in every moment-generating function, below the sum of as many
+    draws *with* replacement, whatever the signs (Hoeffding 1963, theorem 4). So
+
+    ln E exp(t sum over G of w) <= green ln(1 + sum_i (exp(t w_i) - 1) / V), context by context;
+    tokens that are not listed weigh 0.
+
+    Args:
+        weights: of (context, token) pairs, either sign, shape (n,).
+        context_of: the context of each pair, numbered from 0, shape (n,).
+        vocabulary: V.
+        green: size of every list.
+        score: what was observed.
+    """
+    scale = float(np.abs(weights).max(initial=0.0))
+    if scale == 0:
+        return 0.0
+    w = weights / scale
+    contexts = int(context_of.max()) + 1
+
+    def log_mgf(t: float) -> float:
+        lifted = np.bincount(context_of, np.expm1(t * w), contexts)
+        return float(green * np.log1p(np.maximum(lifted / vocabulary, -1 + 1e-15)).sum())
+
+    mean = green / vocabulary * float(w.sum())
+    return chernoff(log_mgf, score / scale, mean, largest=LARGEST)
 
 
 def gamma_tail(score: float, n: int) -> float:

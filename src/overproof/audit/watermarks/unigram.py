@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from overproof.audit.watermarks.pairs import Pairs
 from overproof.audit.watermarks.schemes import SHORTEST, Key, Progress, refuse_guessable
-from overproof.audit.watermarks.tails import chernoff_bernoulli
+from overproof.audit.watermarks.tails import bound_of_lists, chernoff_bernoulli
 from overproof.errors import ConfigError
 from overproof.records.audit import Exactness, PValue
 
@@ -99,13 +99,23 @@ class Unigram:
         return totals
 
     def tail(self, pairs: Pairs, key: Key, score: float) -> PValue:
-        """Chernoff's bound: the list has a fixed size, its tokens are negatively associated."""
+        """Chernoff's bound: the list has a fixed size, its tokens are negatively associated.
+
+        Hoeffding's comparison in its place where a weight is negative.
+        """
         del key  # under the model every unseen key is alike
-        log_p = chernoff_bernoulli(self.weights(pairs), self.expected, score)
+        weights = self.weights(pairs)
+        if (weights < 0).any():
+            one = np.zeros(len(pairs), dtype=np.int64)
+            log_p = bound_of_lists(weights, one, self.vocabulary, self.green, score)
+            method = "Hoeffding's bound for a list of a fixed size, signed weights"
+        else:
+            log_p = chernoff_bernoulli(weights, self.expected, score)
+            method = "Chernoff bound on a weighted sum over token types"
         return PValue(
             float(np.exp(log_p)),
             Exactness.BOUND,
-            "Chernoff bound on a weighted sum over token types",
+            method,
             "Under a key that the suspect never saw, the green list is a uniform draw of its size.",
             log10=float(log_p / np.log(10)),
         )
