@@ -22,6 +22,7 @@ import math
 import pickle
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from overproof.guard.scoring import (
     Scores,
     Share,
     outcomes_of,
+    read_truth,
     read_verdicts,
     score_outcomes,
 )
@@ -48,6 +50,8 @@ from overproof.proving.guard_fitting import Watched, fit, freeze, simulated, wat
 from overproof.proving.traffic.honest.synthetic_permitted import UNSIGNED
 from overproof.records.files import write_atomically
 from overproof.records.hashing import content_hash
+from overproof.records.traffic import Action
+from overproof.stats.intervals import wilson
 
 PLANS = Path(__file__).resolve().parent.parent / "studies" / "guard"
 CAUGHT = {"L0": 0.98, "L1": 0.98, "L2": 0.98, "L3": 0.95, "L4": 0.60}
@@ -192,6 +196,32 @@ def quality(scores: Scores, config: GuardConfig, peers: Sequence[guard_peers.Pee
     return rows
 
 
+def apart(homes: Sequence[Path]) -> list[Any]:
+    """False communities without those of makers of synthetic data whose permission nobody signed.
+
+    They ask what campaigns ask, in the same words, and share it: no detector can tell them apart.
+    """
+    false, reported = 0, 0
+    for home in homes:
+        truth = read_truth(home / "truth.jsonl")
+        acted: dict[str, Counter[str]] = {}
+        for verdict in read_verdicts(home.with_name(f"{home.name}.verdicts.jsonl")):
+            if verdict.subject.kind == "community" and verdict.action.rung >= Action.SOFTEN.rung:
+                told = [truth[member] for member in verdict.subject.members]
+                kinds = Counter("attack" if one.campaign else one.kind for one in told)
+                acted.setdefault(verdict.subject.id, kinds)
+        for kinds in acted.values():
+            if 2 * kinds[UNSIGNED] > kinds.total():
+                continue
+            reported += 1
+            false += 2 * kinds["attack"] < kinds.total()
+    if not reported:
+        return []
+    found = wilson(false, reported)
+    share = Share(found.estimate, found.low, found.high, false, reported, reported, found.method)
+    return [row(f"false communities, those of {UNSIGNED} set apart", share, FDR, False)]
+
+
 def reach(instruments: Path, config: GuardConfig) -> list[Any]:
     """Whether the calibration is large enough for the rate that is asked of it."""
     pool = Instruments(instruments).accounts.stratum(None).whole.n
@@ -251,6 +281,7 @@ def measure(options: argparse.Namespace, bench: Bench) -> list[Any]:
     if options.scores:
         options.scores.write_text(json.dumps(scores.to_json(), indent=2))
     rows = [*reach(instruments, bench.config), *quality(scores, bench.config, peers)]
+    rows += apart(tests)
     if options.ablation:
         rows += ablation(fits, [looks for looks, _ in judged[: options.ablation_logs]])
     return rows
