@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from overproof.guard.appeals import AppealOutcome, Appeals
 from overproof.guard.exemptions import Exemptions, sign
 from overproof.guard.ladder import Ladder
 from overproof.guard.parts import Decision, Family, Finding
-from overproof.records.traffic import Action, Evidence
+from overproof.records.traffic import Action, Evidence, TrafficVerdict
 
 KEY = b"sixteen bytes and more"
 HOUR_S, DAY_S = 3600.0, 86400.0
@@ -49,6 +50,13 @@ def together(
 A = Account(0, "k0", "acme")
 
 
+def community(ladder: Ladder, *told: Any, **how: Any) -> TrafficVerdict | None:
+    """The only verdict of a finding about a community, if there is one."""
+    said = ladder.community(*told, **how)
+    assert len(said) <= 1
+    return said[0] if said else None
+
+
 @pytest.mark.parametrize(
     ("p", "families", "action"),
     [
@@ -77,7 +85,7 @@ def test_one_family_never_goes_above_watch_however_often_it_is_renewed() -> None
     for day in range(60):
         at = day * DAY_S
         ladder.account(found(at, 1e-6, ONE), A)
-        ladder.community(together(at, 1e-6, ONE), members, reported=True)
+        community(ladder, together(at, 1e-6, ONE), members, reported=True)
         assert ladder.decision(A, at).action is Action.WATCH
 
 
@@ -132,7 +140,7 @@ def test_a_community_climbs_to_block_its_organisation() -> None:
     members = [Account(i, f"k{i}", "acme") for i in range(4)]
     said = []
     for step in range(4 * 14):  # every six hours for two weeks
-        verdict = ladder.community(together(step * 6 * HOUR_S), members, reported=True)
+        verdict = community(ladder, together(step * 6 * HOUR_S), members, reported=True)
         if verdict is not None:
             said.append((verdict.action, verdict.subject.kind, verdict.decided_at / DAY_S))
     assert said == [
@@ -147,7 +155,7 @@ def test_a_community_climbs_to_block_its_organisation() -> None:
     mixed = [Account(i, f"m{i}", f"org{i}") for i in range(10, 14)]
     ladder = Ladder(CONFIG)
     for day in (0, 1, 2, 9):
-        verdict = ladder.community(together(day * DAY_S), mixed, reported=True)
+        verdict = community(ladder, together(day * DAY_S), mixed, reported=True)
     assert verdict is not None
     assert (verdict.action, verdict.subject.kind, verdict.subject.id) == (
         Action.BLOCK, "community", "c1",
@@ -156,18 +164,18 @@ def test_a_community_climbs_to_block_its_organisation() -> None:
 
 def test_a_community_that_is_not_reported_is_at_most_watched() -> None:
     ladder = Ladder(CONFIG)
-    verdict = ladder.community(together(0.0, 1e-4), [A], reported=False)
+    verdict = community(ladder, together(0.0, 1e-4), [A], reported=False)
     assert verdict is not None
     assert verdict.action is Action.WATCH
-    assert ladder.community(together(0.0, 0.2, subject="c2"), [A], reported=False) is None
+    assert community(ladder, together(0.0, 0.2, subject="c2"), [A], reported=False) is None
 
 
 def test_new_members_are_said_and_those_who_left_lapse() -> None:
     ladder = Ladder(CONFIG)
     first, second, third = (Account(i, f"k{i}") for i in range(3))
-    assert ladder.community(together(0.0), [first, second], reported=True)
-    assert ladder.community(together(6 * HOUR_S), [first, second], reported=True) is None
-    grown = ladder.community(together(12 * HOUR_S), [first, third], reported=True)
+    assert community(ladder, together(0.0), [first, second], reported=True)
+    assert community(ladder, together(6 * HOUR_S), [first, second], reported=True) is None
+    grown = community(ladder, together(12 * HOUR_S), [first, third], reported=True)
     assert grown is not None
     assert grown.subject.members == ("k0", "k2")
     assert grown.tokens_before == 2000
@@ -178,7 +186,7 @@ def test_new_members_are_said_and_those_who_left_lapse() -> None:
 
 def test_own_conduct_and_company_together_weigh_more() -> None:
     ladder = Ladder(CONFIG)
-    ladder.community(together(0.0), [A, Account(1, "k1")], reported=True)
+    community(ladder, together(0.0), [A, Account(1, "k1")], reported=True)
     verdict = ladder.account(found(HOUR_S), A)
     assert verdict is not None
     assert verdict.action is Action.WITHHOLD
@@ -206,7 +214,7 @@ def test_permitted_use_is_spared_and_the_sparing_recorded() -> None:
     assert judged is not None
     assert judged.action is Action.SOFTEN
     # In a community the others bear it.
-    crowd = ladder.community(together(0.0), [A, Account(7, "k7", "x")], reported=True)
+    crowd = community(ladder, together(0.0), [A, Account(7, "k7", "x")], reported=True)
     assert crowd is not None
     assert crowd.action is Action.SOFTEN
     assert crowd.subject.members == ("k7",)
@@ -237,7 +245,7 @@ def test_an_organisation_can_be_lifted_and_what_lapsed_is_not_kept() -> None:
     ladder = Ladder(CONFIG)
     members = [Account(i, f"k{i}", "acme") for i in range(4)]
     for day in (0, 1, 2, 9):
-        ladder.community(together(day * DAY_S), members, reported=True)
+        community(ladder, together(day * DAY_S), members, reported=True)
     other = Account(50, "k50", "acme")
     assert ladder.lift_org("acme", 10 * DAY_S) is Action.BLOCK
     assert ladder.decision(other, 10 * DAY_S) == Decision()
@@ -264,7 +272,7 @@ def test_snapshots_give_the_same_ladder() -> None:
         for one in (ladder, resumed):
             one.account(found(at, 0.0003), A)
         finding = together(at)
-        verdicts = [one.community(finding, members, reported=True) for one in (ladder, resumed)]
+        verdicts = [community(one, finding, members, reported=True) for one in (ladder, resumed)]
         assert verdicts[0] == verdicts[1]
         assert resumed.state() == ladder.state()
         for member in members:
@@ -276,10 +284,10 @@ def test_snapshots_give_the_same_ladder() -> None:
 def test_a_community_is_acted_on_only_where_members_stand_out_too() -> None:
     members = [Account(i, f"k{i}") for i in range(4)]
     ladder = Ladder(CONFIG)
-    watched = ladder.community(together(0.0), members, reported=True, alike=False)
+    watched = community(ladder, together(0.0), members, reported=True, alike=False)
     assert watched is not None
     assert watched.action is Action.WATCH
-    verdict = ladder.community(together(DAY_S), members, reported=True, inconspicuous={3})
+    verdict = community(ladder, together(DAY_S), members, reported=True, inconspicuous={3})
     assert verdict is not None
     assert verdict.action is Action.SOFTEN
     assert verdict.subject.members == ("k0", "k1", "k2")
@@ -287,4 +295,39 @@ def test_a_community_is_acted_on_only_where_members_stand_out_too() -> None:
     assert ladder.decision(members[3], DAY_S).action is not Action.SOFTEN
     assert [(one.account, one.reason) for one in ladder.spared] == [
         ("k3", "its own conduct does not stand out")
+    ]
+
+
+def test_who_was_spared_is_not_blocked_with_the_organisation() -> None:
+    ladder = Ladder(CONFIG)
+    members = [Account(i, f"x{i}", "acme") for i in range(3)]
+    for day in (0, 1, 2, 9):
+        verdict = community(
+            ladder, together(day * DAY_S), members, reported=True, inconspicuous={2}
+        )
+    assert verdict is not None
+    assert (verdict.action, verdict.subject.kind) == (Action.BLOCK, "community")
+    assert verdict.subject.members == ("x0", "x1")
+    assert ladder.decision(members[2], 10 * DAY_S).action is Action.LOG
+    assert ladder.decision(Account(9, "x9", "acme"), 10 * DAY_S) == Decision()
+
+
+def test_who_comes_to_a_blocked_community_has_all_the_time_to_answer() -> None:
+    ladder = Ladder(CONFIG)
+    old = [Account(i, f"k{i}") for i in range(3)]
+    for day in (0, 1, 2, 9):
+        ladder.community(together(day * DAY_S), old, reported=True)
+    late = Account(7, "late")
+    said = []
+    for step in range(9 * 4, 9 * 4 + 4 * 12):
+        at = (step + 1) * 6 * HOUR_S
+        for verdict in ladder.community(together(at), [*old, late], reported=True):
+            if "late" in verdict.subject.members:
+                said.append((verdict.action, verdict.subject.members, verdict.decided_at / DAY_S))
+        assert ladder.decision(old[0], at).action is Action.BLOCK
+    assert said == [
+        (Action.SOFTEN, ("late",), 9.25),
+        (Action.WITHHOLD, ("late",), 10.25),
+        (Action.VERIFY, ("late",), 11.25),
+        (Action.BLOCK, ("k0", "k1", "k2", "late"), 18.25),
     ]

@@ -115,13 +115,13 @@ class Judge:
                 continue
             said = finding if finding.evidence else self._explained(finding, community, vector)
             alike, quiet = self._own_conduct(community, at) if reported else (False, ())
-            verdict = self.ladder.community(
+            taken = self.ladder.community(
                 said, community.members, reported=reported, alike=alike, inconspicuous=quiet
             )
-            if verdict is not None:
-                verdicts.append(verdict)
-                told.append(name)
+            for verdict in taken:
                 banned += _banned(verdict, finding, community.members)
+            verdicts += taken
+            told += [name] if taken else []
         return Judged(verdicts, frozenset(told), tuple(banned))
 
     def _own_conduct(self, community: Community, at: float) -> tuple[bool, frozenset[int]]:

@@ -27,14 +27,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from overproof.config.guard import GuardConfig
 from overproof.guard.appeals import Appeals
 from overproof.guard.exemptions import Exemptions
 from overproof.guard.parts import Decision, Finding
 from overproof.guard.standings import Hold, Standing, lasts_s, standing_at
-from overproof.records.traffic import Action, Evidence, Subject, TrafficVerdict
+from overproof.guard.verdict_making import Holder, evidence_of, subject_of, verdict_of
+from overproof.records.traffic import Action, TrafficVerdict
 
 __all__ = ["INCONSPICUOUS", "Holder", "Ladder", "Sparing"]
 
@@ -43,16 +44,6 @@ DAY_S = 86400.0
 NOTHING = Decision()
 MOST_REASONS = 3
 INCONSPICUOUS = "its own conduct does not stand out"
-
-
-class Holder(Protocol):
-    """What the ladder needs to know of an account; `AccountState` has it."""
-
-    index: int
-    account: str
-    org: str | None
-    declared_use: str | None
-    tokens_out: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,8 @@ class Ladder:
                 for key, hold in self._holds.get(holder.index, {}).items()
             )  # fmt: skip
             entry = Action.WITHHOLD if strong or with_others else Action.SOFTEN
-        return self._judge(f"a:{holder.index}", finding, [holder], entry, may_block=strong)
+        said = self._judge(f"a:{holder.index}", finding, [holder], entry, may_block=strong)
+        return said[0] if said else None
 
     def community(
         self,
@@ -120,8 +112,8 @@ class Ladder:
         reported: bool,
         alike: bool = True,
         inconspicuous: Collection[int] = (),
-    ) -> TrafficVerdict | None:
-        """Take a finding about one community.
+    ) -> list[TrafficVerdict]:
+        """Take a finding about one community; a verdict for each rung that members came to.
 
         Args:
             finding: about the community.
@@ -151,26 +143,68 @@ class Ladder:
         *,
         may_block: bool,
         inconspicuous: Collection[int] = (),
-    ) -> TrafficVerdict | None:
+    ) -> list[TrafficVerdict]:
         now = finding.at
         self._tidy(now)
         if entry is Action.LOG:
-            return None
+            return []
         standing = self._standings.get(key)
         current = Action.LOG if standing is None else standing_at(standing, now, self.rules)[0]
         action = entry if current.rung <= entry.rung else current
         if current.rung >= Action.SOFTEN.rung:
             if entry.rung < Action.SOFTEN.rung or finding.p_now > self.rules.family_p:
-                return None  # not renewed: it lapses when it was said to
+                return []  # not renewed: it lapses when it was said to
             if standing is not None:
                 action = max(action, self._risen(standing, now, may_block), key=_rung)
         held, reasons = self._sort_out(holders, action, now, inconspicuous)
         if action.rung >= Action.SOFTEN.rung and not held:
             action, held = Action.WATCH, list(holders)
         since = now if standing is None or action is not current else standing.since
-        return self._set(key, finding, held, action, since=since, spared=reasons)
+        holds = [self._holds.get(holder.index, {}).get(key) for holder in held]
+        own = [self._own(hold, action, entry, now, may_block=may_block) for hold in holds]
+        with_it = [holder for holder, rung in zip(held, own, strict=True) if rung is action]
+        said = []
+        if with_it:
+            whole = len(with_it) == len(holders)
+            told = self._set(
+                key, finding, with_it, action, since=since, spared=reasons, whole=whole
+            )
+            said = [told] if told is not None else []
+        for rung in sorted(set(own) - {action}, key=_rung, reverse=True):
+            later = [holder for holder, mine in zip(held, own, strict=True) if mine is rung]
+            said += self._follow(key, finding, later, rung)
+        return said
 
-    def _risen(self, standing: Standing, now: float, may_block: bool) -> Action:
+    def _own(
+        self, hold: Hold | None, action: Action, entry: Action, now: float, *, may_block: bool
+    ) -> Action:
+        """The rung that a member bears: who came later climbs from the entry, with all the time."""
+        if action.rung <= entry.rung:
+            return action
+        mine = Action.LOG if hold is None else standing_at(hold, now, self.rules)[0]
+        if hold is None or mine.rung < Action.SOFTEN.rung:
+            return entry
+        return min(action, max(mine, self._risen(hold, now, may_block), key=_rung), key=_rung)
+
+    def _follow(
+        self, key: str, finding: Finding, held: Sequence[Holder], action: Action
+    ) -> list[TrafficVerdict]:
+        """Hold members to a rung below that of their community; said when one comes to it."""
+        now = finding.at
+        expires = now + lasts_s(action, self.rules)
+        evidence = evidence_of(finding, {})
+        words, new = tuple(one.detail for one in evidence[:MOST_REASONS]), False
+        for holder in held:
+            mine = self._holds.setdefault(holder.index, {})
+            before = mine.get(key)
+            stays = before is not None and before.action is action and before.expires_at > now
+            mine[key] = Hold(action, before.since if stays and before else now, expires, words)
+            new |= not stays
+        subject = subject_of(key, finding, held, action, whole=False)
+        said = verdict_of(subject, finding, held, action, evidence=evidence, expires=expires)
+        return [said] if new else []
+
+    def _risen(self, standing: Standing | Hold, now: float, may_block: bool) -> Action:
         """Where a renewal leads from here."""
         stood = now - standing.since
         if standing.action is Action.VERIFY:
@@ -221,20 +255,20 @@ class Ladder:
         *,
         since: float,
         spared: dict[str, str],
+        whole: bool,
     ) -> TrafficVerdict | None:
         now = finding.at
         expires = now + lasts_s(action, self.rules)
-        evidence = _sorted(finding.evidence, spared)
+        evidence = evidence_of(finding, spared)
         words = tuple(one.detail for one in evidence[:MOST_REASONS])
         for holder in held:
             mine = self._holds.setdefault(holder.index, {})
             mine[key] = Hold(action, since, expires, words)
-        members = tuple(sorted(holder.account for holder in held))
-        subject = Subject(*_who(key, finding, held, action), members)
+        subject = subject_of(key, finding, held, action, whole=whole)
         if subject.kind == "org":
             self._orgs[subject.id] = Hold(action, since, expires, words)
         before = self._standings.get(key)
-        said_of = set(members)
+        said_of = set(subject.members)
         quiet = (
             before is not None
             and before.action is action
@@ -247,18 +281,7 @@ class Ladder:
         self._standings[key] = Standing(action, since, expires, until, said_of)
         if quiet:
             return None
-        return TrafficVerdict(
-            subject=subject,
-            decided_at=now,
-            action=action,
-            p_value=finding.p_value,
-            e_value=finding.e_value,
-            n_calibration=finding.n,
-            evidence=evidence,
-            tokens_before=sum(holder.tokens_out for holder in held),
-            expires_at=expires,
-            assumption=finding.assumption,
-        )
+        return verdict_of(subject, finding, held, action, evidence=evidence, expires=expires)
 
     # ------------------------------------------------------------ read, lift, remember
 
@@ -372,28 +395,3 @@ def _plain(hold: Hold) -> list[Any]:
 def _hold(plain: Sequence[Any]) -> Hold:
     action, since, expires, reasons = plain
     return Hold(Action(action), since, expires, tuple(reasons))
-
-
-def _sorted(evidence: Sequence[Evidence], spared: dict[str, str]) -> tuple[Evidence, ...]:
-    """The strongest first; who was spared, and why, at the end."""
-    found = sorted(
-        enumerate(evidence),
-        key=lambda one: (1.0 if one[1].p_value is None else one[1].p_value, one[0]),
-    )
-    told = [
-        Evidence("declared use", "exemption", f"{account} is spared: {reason}")
-        for account, reason in sorted(spared.items())
-    ]
-    return (*(one for _, one in found), *told)
-
-
-def _who(
-    key: str, finding: Finding, held: Sequence[Holder], action: Action
-) -> tuple[Literal["account", "community", "org"], str]:
-    if key.startswith("a:"):
-        return "account", held[0].account
-    orgs = {holder.org for holder in held}
-    one = next(iter(orgs)) if len(orgs) == 1 else None
-    if action is Action.BLOCK and one is not None:
-        return "org", one
-    return "community", finding.subject
