@@ -49,7 +49,7 @@ from overproof.guard.scoring import (
 from overproof.proving.guard_fitting import Watched, fit, freeze, simulated, watch, watched
 from overproof.proving.traffic.honest.synthetic_permitted import UNSIGNED
 from overproof.records.files import write_atomically
-from overproof.records.hashing import content_hash
+from overproof.records.hashing import content_hash, file_sha256
 from overproof.records.traffic import Action
 from overproof.stats.intervals import wilson
 
@@ -59,6 +59,7 @@ WITHIN = {"L2": 0.95, "L3": 0.90}
 LEAKED = {"L2": 0.10, "L3": 0.10, "L4": 0.40}
 WORST, FDR = 0.01, 0.05
 UNREACHED = "no target was set"
+GUARD = SHIPPED.parent
 
 
 # Of one log: what the looks saw, and what became of everybody in it.
@@ -105,8 +106,11 @@ class Bench:
 
 
 def judge(home: Path, instruments: Path, config: GuardConfig) -> Judged:
-    """Replay a log with verdicts, once for the same instruments and settings."""
-    told = content_hash([Instruments(instruments).identity(), config.model_dump(mode="json")])
+    """Replay a log with verdicts, once for the same log, instruments, settings and code."""
+    told = content_hash([
+        Instruments(instruments).identity(), config.model_dump(mode="json"),
+        file_sha256(home / "manifest.json"), *map(file_sha256, sorted(GUARD.rglob("*.py"))),
+    ])  # fmt: skip
     kept = home.with_name(f"{home.name}.judged-{told[7:15]}.pickle")
     if not kept.exists():
         _say(f"replaying {home.name}")

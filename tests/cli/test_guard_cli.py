@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from guard_fitted import fitted
 from guard_logs import rows, write_log
 from typer.testing import CliRunner
 
+from overproof.cli import main
 from overproof.cli.guard import app
 from overproof.cli.proving import app as proving
 from overproof.config.guard_file import load_guard_config
@@ -74,9 +76,14 @@ def test_score_and_its_thresholds(world: Path) -> None:
     text = guard("score", *files)
     assert "L2" in text
     caught = scores["levels"][0]["caught"]["value"]
+    assert caught < 1.0
     assert guard("score", *files, "--least-caught", caught)
-    guard("score", *files, "--least-caught", 1.1, code=1)
-    guard("score", *files, "--most-false", -1, code=1)
+    guard("score", *files, "--least-caught", 1, code=1)
+    assert guard("score", *files, "--most-false", 1)
+    for option, share in (("--least-caught", 2), ("--least-caught", "nan"), ("--most-false", -1)):
+        error = guard("score", *files, option, share)
+        assert isinstance(error, ConfigError), option
+        assert error.culprit == option
 
 
 def test_report(world: Path, tmp_path: Path) -> None:
@@ -137,6 +144,40 @@ def test_sign_exemption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert held.spares("any", 'o "7"', None, 0.0)
     assert isinstance(guard("sign-exemption", "--use", "x", "--until", "2099-01-31",
                             "--signed-by", "Ada"), ConfigError)  # fmt: skip
+
+
+def test_a_permission_that_is_past_is_not_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERPROOF_EXEMPTION_KEY", KEY)
+    error = guard("sign-exemption", "--org", "o", "--use", "x", "--until", "2001-01-31",
+                  "--signed-by", "Ada")  # fmt: skip
+    assert isinstance(error, ConfigError)
+    assert error.culprit == "--until"
+    assert "past" in str(error)
+    odd = guard("sign-exemption", "--org", "o\x7f\u2028", "--use", "x", "--until", "2999-01-31",
+                "--signed-by", "Ada")  # fmt: skip
+    assert tomllib.loads(odd)["exemptions"][0]["org"] == "o\x7f\u2028"
+
+
+@pytest.mark.parametrize(("command", "onwards"), [
+    (["guard", "report", "v.jsonl"], False), (["proving", "traffic"], False),
+    (["proving", "audit"], True), (["distill", "recipe.toml"], True), ([], True),
+])  # fmt: skip
+def test_only_what_is_taken_up_again_is_said_to_go_on(
+    command: list[str], onwards: bool, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device", "page.html")
+
+    monkeypatch.setattr(main, "app", full)
+    monkeypatch.setattr("overproof.cli.commands.register", lambda _: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["overproof", *command])
+    with pytest.raises(SystemExit):
+        main.main()
+    said = capsys.readouterr().err
+    assert "page.html: No space left on device" in said
+    assert ("goes on from here" in said) is onwards
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -90,3 +90,19 @@ def test_no_key_a_wrong_key_and_a_date_that_is_none() -> None:
         sign({**ENTRY, "account": "k1"}, KEY)
     with pytest.raises(ConfigError, match="for a date"):
         sign({**ENTRY, "until": "31.12.2026"}, KEY)
+
+
+@pytest.mark.parametrize("field", ["org", "use", "signed_by"])
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_nobody_signs_an_empty_field(field: str, empty: str) -> None:
+    with pytest.raises(ConfigError, match="is empty") as caught:
+        sign({**ENTRY, field: empty}, KEY)
+    assert caught.value.culprit == f"--{field.replace('_', '-')}"
+
+
+@pytest.mark.parametrize("key", [b"k" * 16, b"ab" * 32])
+def test_a_key_that_repeats_itself_is_no_secret(key: bytes) -> None:
+    with pytest.raises(ConfigError, match="too regular"):
+        sign(ENTRY, key)
+    with pytest.raises(ConfigError, match="too regular"):
+        Exemptions([], key)

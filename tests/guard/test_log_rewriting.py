@@ -183,6 +183,15 @@ def test_faults_are_told_before_anything_is_written(tmp_path: Path):
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(source.read_bytes())[:-20])
     with pytest.raises(DataError, match="cut off"):
         rewrite_log(tmp_path / "cut.jsonl.gz", tmp_path / "bare.jsonl", KEY)
+    # The way out that the error names is one: what is left is what a replay reads of it, too.
+    whole = write(tmp_path / "whole.jsonl", rows(400))
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(whole.read_bytes())[:-2000])
+    counts = rewrite_log(tmp_path / "cut.jsonl.gz", tmp_path / "left.jsonl", KEY, most_bad_lines=1)
+    reader = read_log(tmp_path / "cut.jsonl.gz", most_bad_lines=1)
+    left = [event.request_id for event in reader]
+    assert 0 < len(left) < 400
+    assert [event.request_id for event in read_log(tmp_path / "left.jsonl")] == left
+    assert (counts.read.lines, counts.read.bad) == (reader.counts.lines, reader.counts.bad)
     assert not (tmp_path / "bare.jsonl").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):

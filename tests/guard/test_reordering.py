@@ -97,7 +97,7 @@ def test_duplicates_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyP
     for i in range(1_000):
         buffer.add(event(float(i), f"r{i}"))
         buffer.add(event(float(i), f"r{max(i - 99, 0)}"))
-        assert len(buffer._ids) + len(buffer._old_ids) <= 200
+        assert len(buffer._seen) <= 200
     assert buffer.counts.duplicates == 1_000
 
 
@@ -172,7 +172,7 @@ def test_many_wrong_clocks_are_bounded(monkeypatch: pytest.MonkeyPatch):
     for i in range(500):
         out += buffer.add(event(float(i), f"r{i}"))
         out += buffer.add(event((400 + i) * DAY, f"w{i}"))
-        assert len(buffer._aside) <= 20
+        assert len(buffer._ahead.events) <= 20
     out += buffer.flush()
     assert len(out) == 1_000
     assert buffer.counts.skewed == 500

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from overproof.api.guard_files import converted, read_json, read_names, read_rows
 from overproof.errors import ConfigError, DataError, MissingExtraError, SecretError
 
 if TYPE_CHECKING:
     from overproof.config.guard import Exemption, GuardConfig
     from overproof.config.traffic import TrafficPlan
+    from overproof.guard.appeals import Appeals
     from overproof.guard.calibration import Calibration
     from overproof.guard.community_calibration import CommunityCalibration
     from overproof.guard.engine import Guard
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from overproof.guard.rewriting import RewriteCounts
     from overproof.guard.scoring import Scores
     from overproof.proving.traffic.write import Form, TrafficCounts
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 __all__ = [
     "guard_calibrate",
@@ -39,12 +38,22 @@ __all__ = [
 ]
 
 
-def open_guard(config: Path | None = None, calibration: Path | None = None) -> Guard:
+def open_guard(
+    config: Path | None = None, calibration: Path | None = None, *, appeals: Appeals | None = None
+) -> Guard:
     """The detector that a gateway calls: ``guard.observe(event)`` gives the current decision.
+
+    Counted in ``guard.counts`` and not learnt from: ``duplicates`` (an account's ``request_id`` was
+    seen before), ``refused`` (no possible time or name), ``put aside`` (over a day ahead, until 32
+    in a row agree), ``dropped`` (it kept others waiting, of which there are at most 100,000).
+
+    A decided appeal counts from the next event on: ``appeals.decide(account, at, outcome=
+    AppealOutcome.UPHELD, action=decision.action, decided_by=..., reason=...)`` spares the account.
 
     Args:
         config: a guard.toml; the vetted settings where None.
         calibration: a directory of frozen files; the shipped one where None.
+        appeals: an ``Appeals(key)`` of ``overproof.guard.appeals``; who made it keeps its state.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -53,10 +62,12 @@ def open_guard(config: Path | None = None, calibration: Path | None = None) -> G
     """
     settings = _settings(config)
     from overproof.guard.engine import Guard
+    from overproof.guard.intake import Intake
     from overproof.guard.sketching import EnvironmentSketcher
 
+    judge = _judge(settings, calibration, appeals)
     sketcher = EnvironmentSketcher(settings.key_env)
-    return Guard(settings, sketcher=sketcher, judge=_judge(settings, calibration))
+    return Guard(settings, sketcher=sketcher, judge=judge, intake=Intake())
 
 
 def guard_replay(
@@ -86,15 +97,20 @@ def guard_replay(
 
     Raises:
         DataError: the log or a frozen file cannot be read.
+        ConfigError: an output would be written over an input or another output, or cannot be.
         SecretError: the log holds text, and the key that ``key_env`` names is not set.
         RunError: the snapshot is of another replay.
         KeyboardInterrupt: stopped, resumable.
     """
     settings = _settings(config)
     from overproof.guard.instruments import new_recorder
+    from overproof.guard.output_names import refuse_overwriting
     from overproof.guard.replay import SnapshotPlan, replay
     from overproof.guard.sketching import EnvironmentSketcher
 
+    if config is not None:
+        written = [path for path in (out, looks, snapshot) if path is not None]
+        refuse_overwriting(written, [config], "is the configuration of this replay")
     recorder = None if looks is None else new_recorder()
     report = replay(
         events,
@@ -104,6 +120,7 @@ def guard_replay(
         sketcher=EnvironmentSketcher(settings.key_env),
         recorder=recorder,
         snapshots=SnapshotPlan(snapshot, resume),
+        looks=looks,
         progress=progress,
     )
     if recorder is not None and looks is not None:
@@ -178,7 +195,7 @@ def guard_calibrate(
 
     home = instruments.SHIPPED if scorers is None else scorers
     instruments.load_scorers(home)  # before a long replay for nothing
-    recorder = instruments.new_recorder(_names(trusted))
+    recorder = instruments.new_recorder(read_names(trusted))
     with TemporaryDirectory() as folder:
         report = replay(
             events,
@@ -235,24 +252,29 @@ def guard_report(verdicts: Path, out: Path, *, scores: Path | None = None) -> No
         scores: what `guard_score` came to, as JSON.
 
     Raises:
-        DataError: a file cannot be read.
+        ConfigError: the page would replace a file that it is made from.
+        DataError: a file cannot be read, or a field of it is not what a replay writes.
     """
     need_guard()
+    from overproof.guard.output_names import refuse_overwriting
     from overproof.guard.replay import communities_path, record_path
     from overproof.guard.scoring import read_verdicts
     from overproof.records.files import write_atomically
     from overproof.report.guard import render_guard_html
     from overproof.report.guard_graph import DrawnCommunity
+    from overproof.report.guard_spared import checked_replay
 
-    found = read_verdicts(verdicts)
     beside, record = communities_path(verdicts), record_path(verdicts)
-    drawn = [_converted(beside, row, DrawnCommunity.from_row) for row in _rows(beside)]
-    replayed = _json(record) if record.is_file() else {}
+    read = [verdicts, beside, record, *([] if scores is None else [scores])]
+    refuse_overwriting([out], read, "is read for the page, which would replace it")
+    found = read_verdicts(verdicts)
+    drawn = [converted(beside, row, DrawnCommunity.from_row) for row in read_rows(beside)]
+    replayed = checked_replay(read_json(record), str(record)) if record.is_file() else {}
     spared = replayed.pop("spared", [])
     page = render_guard_html(
         found,
         communities=drawn,
-        scores=None if scores is None else _json(scores),
+        scores=None if scores is None else read_json(scores),
         replay=replayed or None,
         spared=spared,
         name=verdicts.name,
@@ -268,11 +290,11 @@ def sign_exemption(entry: Mapping[str, Any], *, config: Path | None = None) -> E
         config: a guard.toml; it names the variable that holds the key of exemptions.
 
     Raises:
-        ConfigError: the entry is malformed, or the key too short.
+        ConfigError: the entry is malformed, empty or past, or the key can be guessed.
         SecretError: the key is not in the environment.
     """
     settings = _settings(config)
-    from overproof.guard.exemptions import sign
+    from overproof.guard.exemptions import ends_at, sign
 
     variable = settings.exemption_key_env
     key = os.environb.get(os.fsencode(variable), b"").strip()
@@ -282,7 +304,12 @@ def sign_exemption(entry: Mapping[str, Any], *, config: Path | None = None) -> E
             "the key of exemptions is not in the environment",
             f"set it: export {variable}=$(openssl rand -hex 32)",
         )
-    return sign(entry, key)
+    signed = sign(entry, key)
+    if ends_at(signed) <= time.time():
+        raise ConfigError(
+            "--until", f"{signed.until} is past: it spares nobody", "name a later day"
+        )
+    return signed
 
 
 def simulate_traffic(
@@ -322,46 +349,9 @@ def need_guard() -> None:
             raise MissingExtraError(module, "guard")
 
 
-def _judge(settings: GuardConfig, calibration: Path | None) -> Judge:
+def _judge(config: GuardConfig, calibration: Path | None, appeals: Appeals | None = None) -> Judge:
     from overproof.guard.instruments import SHIPPED, Instruments
     from overproof.guard.judging import Judge
 
-    return Judge(settings, Instruments(SHIPPED if calibration is None else calibration))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(str(path), f"is no JSON: {error}", "write it again") from error
-    if not isinstance(found, dict):
-        raise DataError(str(path), "is no JSON object", "write it again")
-    return found
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for line in path.read_bytes().splitlines():
-        yield _converted(path, line, json.loads)
-
-
-def _converted(path: Path, value: S, convert: Callable[[S], T]) -> T:
-    try:
-        return convert(value)
-    except ValueError as error:
-        raise DataError(str(path), f"holds no community: {error}", "replay again") from error
-
-
-def _names(path: Path) -> set[str]:
-    """One account a line; blank lines and lines that begin with # do not count."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(str(path), "there is no such file", "list one account a line") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(str(path), f"cannot be read: {error}", "list one account a line") from error
-    names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-    if not names:
-        raise ConfigError(str(path), "names no account", "list one trusted account a line")
-    return names
+    instruments = Instruments(SHIPPED if calibration is None else calibration)
+    return Judge(config, instruments, appeals=appeals)

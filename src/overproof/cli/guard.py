@@ -135,6 +135,8 @@ def score_command(
     """Set verdicts against the truth of a labelled log."""
     from overproof import api
 
+    _check_share("--most-false", most_false)
+    _check_share("--least-caught", least_caught)
     scores = api.guard_score(verdicts, truth, events, config=config)
     if as_json:
         typer.echo(json.dumps(scores.to_json(), indent=2))
@@ -230,7 +232,16 @@ def sign_exemption_command(
     signed = api.sign_exemption(entry, config=config)
     typer.echo("[[exemptions]]")
     for name, value in signed.model_dump(exclude_none=True).items():
-        typer.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+        said = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as TOML wants it
+        typer.echo(f"{name} = {said}")
+
+
+def _check_share(option: str, value: float | None) -> None:
+    """A threshold that nothing can miss, or nothing can meet, checks nothing."""
+    from overproof.errors import ConfigError
+
+    if value is not None and not 0.0 <= value <= 1.0:  # NaN is neither
+        raise ConfigError(option, f"is {value:g}, and a share lies in [0, 1]", "write 0.9 for 90 %")
 
 
 def _print(report: ReplayReport, out: Path) -> None:

@@ -28,6 +28,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# Commands that keep nothing of a run that was cut short, or say themselves how it is taken up.
+BEGIN_ANEW = frozenset({"guard", "init", "plan", "serve", "export", "terms", "proving traffic"})
+
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe (TOML), or a directory with one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -162,7 +165,8 @@ def main() -> None:
     except OSError as error:  # a full disk, a missing permission: nothing committed is lost
         culprit = error.filename or "writing"
         typer.echo(f"error: {culprit}: {error.strerror or error}", err=True)
-        typer.echo("  → mend it and run the same command again: it goes on from here", err=True)
+        onwards = ": it goes on from here" if _goes_on() else ""
+        typer.echo(f"  → mend it and run the same command again{onwards}", err=True)
         code = 2
     except Exception as error:
         if not hasattr(error, "show"):  # a wrong option or argument knows how to show itself
@@ -170,8 +174,15 @@ def main() -> None:
         error.show()
         code = 2
     if code == 130:  # typer makes this of Ctrl-C, too
-        typer.echo("\ninterrupted: run the same command again to go on from here", err=True)
+        onwards = ": run the same command again to go on from here" if _goes_on() else ""
+        typer.echo(f"\ninterrupted{onwards}", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _goes_on() -> bool:
+    """Whether the command, run once more, takes up what it had done."""
+    words = sys.argv[1:3]
+    return not (BEGIN_ANEW & {" ".join(words), *words[:1]})
 
 
 def _print_outcomes(error: OverproofError) -> None:

@@ -91,6 +91,15 @@ class Accounts:
         page = self._pages.get(index // PAGE)
         return None if page is None or index < 0 else page[index % PAGE]
 
+    def turn_back(self, now: float) -> None:
+        """Clocks were wrong: it is only ``now``. Who was not seen before is forgotten."""
+        self._swept = min(self._swept, now)
+        for state in [state for state in self if state.last_seen > now]:
+            if state.first_seen > now:  # else its looks would wait for that time
+                self._forget(state)
+            else:
+                state.last_seen = now
+
     @property
     def changed(self) -> int:
         """How often an account changed its organisation or payer, forgotten accounts included."""

@@ -6,14 +6,15 @@ the decisions that the gateway took. Two things would stop a request for too lon
 its path without changing what they come to. Looks that come due together are spread over the
 events that follow, at most ``MOST_LOOKS`` an event, but never past the account's own next one. The
 community pass is run by whoever drives this, between two events, when `Guard.due` says so; until
-it has been, later events are held back and learnt from afterwards.
+it has been, later events are held back and learnt from afterwards, at most ``MOST_HELD`` of them.
+In a gateway, where nobody has put the events in order, an `Intake` stands before all this.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,6 +32,7 @@ from overproof.records.traffic import Event, Sketch, TrafficVerdict
 
 if TYPE_CHECKING:
     from overproof.config.guard import GuardConfig
+    from overproof.guard.intake import Intake
     from overproof.guard.judging import Judge
     from overproof.guard.parts import Sketcher
     from overproof.guard.recording import LookRecorder
@@ -57,6 +59,7 @@ class Guard:
         judge: scores, calibration, evidence and the ladder; without one guard only watches (to
             record what a judge is made from) and decides nothing.
         recorder: told of every look.
+        intake: sees to repeats and wrong clocks, unless a `ReorderBuffer` has done so before.
 
     Attributes:
         accounts: what is remembered of each account.
@@ -71,6 +74,7 @@ class Guard:
         sketcher: Sketcher | None = None,
         judge: Judge | None = None,
         recorder: LookRecorder | None = None,
+        intake: Intake | None = None,
     ) -> None:
         self.config = config
         self.sketcher = sketcher
@@ -79,6 +83,9 @@ class Guard:
         self.accounts = Accounts(config.forget_days, config.most_accounts, self._forgotten)
         self.shared = SharedEvidence(config.communities)
         self.counts: Counter[str] = Counter()
+        self.intake = intake
+        if intake is not None:
+            intake.counts = self.counts
         self._ids = CommunityIds()
         self._looks = LookSchedule(config.looks.ages_h)
         self._every = config.communities.every_h * HOUR_S
@@ -93,7 +100,9 @@ class Guard:
     # ------------------------------------------------------------ one event
 
     def observe(self, event: Event, *, strict: bool = True) -> Decision:
-        """Learn from one event; events come in order of their time.
+        """Learn from one event; events come in order of their time, or nearly so.
+
+        What an intake keeps out is counted and not learnt from, and the decision is returned.
 
         Args:
             event: with its text, or with a sketch of it.
@@ -114,11 +123,19 @@ class Guard:
             return _UNDECIDED
 
     def _observe(self, event: Event) -> Decision:
+        intake = self.intake
+        if intake is not None:
+            admitted = intake.admit(event, self._light)
+            if intake.news:
+                self._heed(intake)
+            if admitted is None:
+                return self._decision(event, intake.newest)
+            event = admitted
         if self._held:
             self._catch_up()
         if self._held or event.ts >= self._next_pass:
             self._hold(event)
-            return self._decision(event)
+            return self._decision(event, event.ts)
         return self._take(event)
 
     def _take(self, event: Event) -> Decision:
@@ -153,23 +170,52 @@ class Guard:
             self.counts["texts passed over"] += 1
             return None
         self.counts["sketched here"] += 1
-        return self.sketcher.sketch(event)
+        turns = [turn for turn in event.messages or () if isinstance(turn, Mapping)]
+        return self.sketcher.sketch(msgspec.structs.replace(event, messages=turns))
 
-    def _decision(self, event: Event) -> Decision:
+    def _light(self, event: Event) -> Event:
+        """Without its text, which is heavy, for one that has to wait."""
+        if event.messages is None:
+            return event
+        sketch = event.text_sketch or self._sketch(event)
+        return msgspec.structs.replace(event, text_sketch=sketch, messages=None)
+
+    def _decision(self, event: Event, now: float) -> Decision:
         account = self.accounts.find(event.account)
         if self.judge is None or account is None:
             return _UNDECIDED
-        return self.judge.decision(account, event.ts)
+        return self.judge.decision(account, now)
+
+    def _heed(self, intake: Intake) -> None:
+        """What the intake has to say of earlier events."""
+        if intake.back:  # what was held as of later than now would be waited for in vain
+            self._now = now = intake.newest
+            self._set_pass(now)
+            self.accounts.turn_back(now)
+            self.shared.turn_back(now)
+            kept = deque(event for event in self._held if intake.believes(event.ts))
+            self.counts["dropped"] += len(self._held) - len(kept)
+            self._held = kept
+        for event in intake.released:
+            self._hold(event)
+        intake.released, intake.news, intake.back = [], False, False
 
     def _hold(self, event: Event) -> None:
-        """Keep an event until the pass that is due was run; without its text, which is heavy."""
-        if len(self._held) >= MOST_HELD:  # nobody runs the passes: go on without this one
-            self.counts["passes missed"] += 1
-            self._set_pass(self._held[-1].ts)
+        """Keep an event until the pass that is due was run, without its text.
+
+        Where too many wait already, the pass is missed, and the first one, if it is still in the
+        others' way, is dropped: its clock is ahead of theirs, by less than a day.
+        """
+        held = self._held
+        if len(held) >= MOST_HELD:
+            if held[-1].ts >= self._next_pass:  # nobody runs the passes: go on without this one
+                self.counts["passes missed"] += 1
+                self._set_pass(held[-1].ts)
+            if held[0].ts >= self._next_pass:
+                held.popleft()
+                self.counts["dropped"] += 1
             self._catch_up()
-        if event.text_sketch is None and event.messages is not None:
-            event = msgspec.structs.replace(event, text_sketch=self._sketch(event), messages=None)
-        self._held.append(event)
+        held.append(self._light(event))
         self.counts["held"] += 1
 
     def _catch_up(self, most: int = MOST_CAUGHT_UP) -> None:
@@ -182,7 +228,9 @@ class Guard:
 
     def due(self, now: float) -> bool:
         """Is a community pass due by ``now``, in event time? Then run it before the next event."""
-        return now >= self._next_pass
+        if now < self._next_pass:
+            return False
+        return self.intake is None or self.intake.believes(now)
 
     def run_pass(self) -> None:
         """Look for communities, as of the time that the pass was due.
@@ -199,7 +247,8 @@ class Guard:
             self._pass(at)
             self._fresh = False
             self.counts["passes"] += 1
-        self._set_pass(at)
+        if self._next_pass == at:  # else time was turned back meanwhile
+            self._set_pass(at)
 
     def _pass(self, at: float) -> None:
         found = find_communities(self.shared, self.accounts, at, self.config.communities)
@@ -285,6 +334,9 @@ class Guard:
 
     def finish(self) -> None:
         """The end of a log: take the looks that had come due, hold nothing back."""
+        if self.intake is not None:
+            self.intake.finish()
+            self._heed(self.intake)
         while self._held:
             if self._held[0].ts >= self._next_pass:
                 self.run_pass()
@@ -295,7 +347,9 @@ class Guard:
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, as plain values."""
+        intake = {} if self.intake is None else {"intake": self.intake.state()}
         return {
+            **intake,
             "accounts": self.accounts.state(),
             "shared": self.shared.state(),
             "ids": self._ids.state(),
@@ -322,6 +376,10 @@ class Guard:
         self._found = list(state["found"])
         self._gone = list(state["gone"])
         self.counts = Counter(state["counts"])
+        if self.intake is not None:
+            self.intake.counts = self.counts
+            if "intake" in state:  # else of a replay, whose buffer keeps this
+                self.intake.restore(state["intake"])
         self._next_pass, self._now, self._fresh = state["times"]
 
 

@@ -20,7 +20,15 @@ import msgspec
 
 from overproof.records.traffic import Event, Sketch
 
-__all__ = ["MOST_SHINGLES", "BadLine", "BadReason", "decode_line", "decode_row", "line_fields"]
+__all__ = [
+    "MOST_SHINGLES",
+    "BadLine",
+    "BadReason",
+    "decode_line",
+    "decode_row",
+    "line_fields",
+    "placeable",
+]
 
 LATEST = 253_402_300_800.0  # the year 10000: larger numbers are milliseconds
 LONGEST_NAME = 512  # of an account, an organisation, a request: the provider's own names
@@ -126,6 +134,17 @@ def decode_row(row: Mapping[str, Any], path: str = "", number: int = 0) -> Event
         return BadLine(path, number, BadReason.TOO_DEEP)
     except (ValueError, TypeError) as error:
         return BadLine(path, number, *_reason(error))
+
+
+def placeable(event: Event) -> bool:
+    """Has the event a time and a name that a line of a log may have? Others cannot be placed."""
+    ts, account, request = event.ts, event.account, event.request_id
+    return (
+        (ts.__class__ is float or isinstance(ts, int))
+        and 0.0 <= ts < LATEST
+        and 0 < len(account) <= LONGEST_NAME
+        and 0 < len(request) <= LONGEST_NAME
+    )
 
 
 def _finished(event: _Wire) -> Event:

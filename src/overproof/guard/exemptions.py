@@ -21,9 +21,10 @@ from overproof.config.guard import Exemption
 from overproof.errors import ConfigError
 from overproof.records.hashing import canonical_json
 
-__all__ = ["Exemptions", "Refused", "sign"]
+__all__ = ["Exemptions", "Refused", "ends_at", "sign"]
 
 UNSIGNED = "0" * 64
+LEAST_KEY = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def sign(entry: Exemption | Mapping[str, Any], key: bytes) -> Exemption:
         key: the provider's key of exemptions, at least 16 bytes.
 
     Raises:
-        ConfigError: a malformed entry, a date that cannot be read, or a key too short.
+        ConfigError: a malformed entry, an empty field, a date that cannot be read, or a key that
+            is too short or too regular.
     """
     raw = entry.model_dump() if isinstance(entry, Exemption) else dict(entry)
     try:
@@ -69,8 +71,23 @@ def sign(entry: Exemption | Mapping[str, Any], key: bytes) -> Exemption:
         )
     except ValueError as error:
         raise ConfigError("the exemption", str(error), "write a date such as 2027-01-31") from None
+    for name in ("org", "account", "use", "signed_by"):
+        said = getattr(given, name)
+        if said is not None and not said.strip():
+            raise ConfigError(
+                f"--{name.replace('_', '-')}", "is empty", "say who may do what, and who answers"
+            )
     _check(key)
     return given.model_copy(update={"signature": _signature(given, key)})
+
+
+def ends_at(entry: Exemption) -> float:
+    """When a permission ends, seconds since the epoch; of a day alone, the end of it in UTC.
+
+    Raises:
+        ValueError: its date cannot be read.
+    """
+    return _until(entry.until)
 
 
 class Exemptions:
@@ -85,7 +102,7 @@ class Exemptions:
             in ``expired(now)``, as that depends on event time.
 
     Raises:
-        ConfigError: a key too short to mean anything.
+        ConfigError: a key too short or too regular to mean anything.
     """
 
     def __init__(
@@ -177,12 +194,13 @@ def _until(text: str) -> float:
 
 
 def _check(key: bytes) -> None:
-    if len(key) < 16:
-        raise ConfigError(
-            "the key of exemptions",
-            f"has {len(key)} bytes, few enough to be guessed",
-            "make one with: openssl rand -hex 32",
-        )
+    if len(key) < LEAST_KEY:
+        reason = f"has {len(key)} bytes, few enough to be guessed"
+    elif len(set(key)) < LEAST_KEY // 2:
+        reason = "is too regular to be secret"
+    else:
+        return
+    raise ConfigError("the key of exemptions", reason, "make one with: openssl rand -hex 32")
 
 
 def _reason(error: ValidationError) -> str:

@@ -22,7 +22,7 @@ import msgspec
 
 from overproof.records.traffic import Event
 
-__all__ = ["OrderCounts", "ReorderBuffer"]
+__all__ = ["AGREE", "DAY_S", "FIRST", "FarAhead", "OrderCounts", "ReorderBuffer", "SeenRequests"]
 
 DAY_S = 86_400.0
 AGREE = 32  # events in a row after a leap ahead, before it is believed
@@ -54,6 +54,115 @@ class OrderCounts:
     hurried: int = 0
 
 
+class SeenRequests:
+    """The last ``MOST_IDS`` requests, at least, and twice as many at most."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, str], None] = {}
+        self._old_ids: dict[tuple[str, str], None] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids) + len(self._old_ids)
+
+    def again(self, event: Event) -> bool:
+        """Was the account's request id seen before? From now on it was."""
+        key = (event.account, event.request_id)
+        ids = self._ids
+        if key in ids or key in self._old_ids:
+            return True
+        ids[key] = None
+        if len(ids) >= MOST_IDS:
+            self._old_ids, self._ids = ids, {}
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a snapshot."""
+        return {
+            "ids": [list(key) for key in self._ids],
+            "old_ids": [list(key) for key in self._old_ids],
+        }
+
+    def restore(self, state: Any) -> None:
+        """Take a snapshot's values."""
+        self._ids = dict.fromkeys((str(a), str(r)) for a, r in state["ids"])
+        self._old_ids = dict.fromkeys((str(a), str(r)) for a, r in state["old_ids"])
+
+
+class FarAhead:
+    """Events more than a day ahead of all others: of a wrong clock, or the first after a leap.
+
+    Attributes:
+        events: that are aside, in the order in which they came.
+        agreeing: how many of the last that came are aside; whoever takes in an event that is not
+            far ahead sets it to 0.
+        nearest: the earliest time among those aside.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.agreeing = 0
+        self.nearest = math.inf
+
+    def put(self, event: Event) -> None:
+        """One more; now see whether they have ``agreed``."""
+        self.events.append(event)
+        self.nearest = min(self.nearest, event.ts)
+        self.agreeing += 1
+
+    def agreed(self) -> tuple[list[Event], list[Event]] | None:
+        """Enough in a row agree that time has leapt, and are taken out; None where they do not.
+
+        Returns:
+            The earliest of them with those up to a day behind it, which are to be believed, and
+            the ones far after it, of which the same is to be asked anew; both in order.
+        """
+        if self.agreeing < AGREE:
+            return None
+        agreeing = sorted(self.events[-self.agreeing :], key=_in_order)
+        believed = [one for one in agreeing if one.ts - agreeing[0].ts <= DAY_S]
+        self.events = self.events[: -self.agreeing]
+        self.agreeing = 0
+        self._find_nearest()
+        return believed, agreeing[len(believed) :]
+
+    def refused(self) -> Event | None:
+        """The first of too many, taken out; None where there is room."""
+        return self.events.pop(0) if len(self.events) > MOST_ASIDE else None
+
+    def near(self, newest: float) -> list[Event]:
+        """Those whose time has nearly come, taken out."""
+        near = [event for event in self.events if event.ts - newest <= DAY_S]
+        self.events = [event for event in self.events if event.ts - newest > DAY_S]
+        self.agreeing = 0
+        self._find_nearest()
+        return near
+
+    def end(self, newest: float) -> tuple[list[Event], list[Event]]:
+        """Nothing will follow: those to be believed, in order, and the others."""
+        uncontradicted = len(self.events) - self.agreeing
+        refused, believed = self.events[:uncontradicted], []
+        for event in sorted(self.events[uncontradicted:], key=_in_order):
+            if event.ts - newest <= LONGEST_GAP_S:
+                newest = max(newest, event.ts)
+                believed.append(event)
+            else:
+                refused.append(event)
+        self.events, self.agreeing, self.nearest = [], 0, math.inf
+        return believed, refused
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a snapshot."""
+        return {"aside": _written(self.events), "agreeing": self.agreeing}
+
+    def restore(self, state: Any) -> None:
+        """Take a snapshot's values."""
+        self.events, self.agreeing = _read(state["aside"]), state["agreeing"]
+        self._find_nearest()
+
+    def _find_nearest(self) -> None:
+        self.nearest = min((event.ts for event in self.events), default=math.inf)
+
+
 class ReorderBuffer:
     """Events in, events out in the order of (ts, request_id).
 
@@ -75,15 +184,12 @@ class ReorderBuffer:
         self._seconds: dict[int, list[Event]] = {}
         self._order: list[int] = []
         self._held = 0
-        self._aside: list[Event] = []
-        self._agreeing = 0  # how many of the last that came are aside
-        self._nearest = math.inf  # the earliest time among those aside
-        self._ids: dict[tuple[str, str], None] = {}
-        self._old_ids: dict[tuple[str, str], None] = {}
+        self._ahead = FarAhead()
+        self._seen = SeenRequests()
 
     def __len__(self) -> int:
         """Events that wait."""
-        return self._held + len(self._aside) + len(self._first or ())
+        return self._held + len(self._ahead.events) + len(self._first or ())
 
     def add(self, event: Event) -> list[Event]:
         """Take one event in.
@@ -92,14 +198,9 @@ class ReorderBuffer:
             Those that are due now, in order; mostly none.
         """
         self.counts.received += 1
-        key = (event.account, event.request_id)
-        ids = self._ids
-        if key in ids or key in self._old_ids:
+        if self._seen.again(event):
             self.counts.duplicates += 1
             return []
-        ids[key] = None
-        if len(ids) >= MOST_IDS:
-            self._old_ids, self._ids = ids, {}
         if self._first is not None:
             self._first.append(event)
             return self._begin() if len(self._first) >= FIRST else []
@@ -108,14 +209,9 @@ class ReorderBuffer:
     def flush(self) -> list[Event]:
         """The end of the log: all that still wait, in order."""
         out = self._begin() if self._first is not None else []
-        uncontradicted = len(self._aside) - self._agreeing
-        refused = self._aside[:uncontradicted]
-        for event in sorted(self._aside[uncontradicted:], key=_in_order):
-            if event.ts - self._newest <= LONGEST_GAP_S:
-                self._hold(event)
-            else:
-                refused.append(event)
-        self._aside, self._agreeing, self._nearest = [], 0, math.inf
+        believed, refused = self._ahead.end(self._newest)
+        for event in believed:
+            self._hold(event)
         out += self._release(math.inf)
         for event in refused:
             self.counts.skewed += 1
@@ -140,7 +236,7 @@ class ReorderBuffer:
         elif ts < self._frontier:
             self.counts.late += 1
             event.ts = self._frontier
-        self._agreeing = 0
+        self._ahead.agreeing = 0
         second = int(event.ts)
         waiting = self._seconds.get(second)
         if waiting is None:
@@ -168,12 +264,8 @@ class ReorderBuffer:
 
     def _advance(self) -> list[Event]:
         """Time has moved: admit those whose time has nearly come, and release what is due."""
-        while self._nearest - self._newest <= DAY_S:
-            near = [event for event in self._aside if event.ts - self._newest <= DAY_S]
-            self._aside = [event for event in self._aside if event.ts - self._newest > DAY_S]
-            self._agreeing = 0
-            self._nearest = min((event.ts for event in self._aside), default=math.inf)
-            for event in near:
+        while self._ahead.nearest - self._newest <= DAY_S:
+            for event in self._ahead.near(self._newest):
                 self._hold(event)
         due = math.floor(self._newest - self._late_s)
         self._edge = due + 1.0
@@ -199,32 +291,27 @@ class ReorderBuffer:
 
     def _put_aside(self, event: Event) -> list[Event]:
         """A leap of more than a day: believe it once enough in a row agree."""
-        self._aside.append(event)
-        self._nearest = min(self._nearest, event.ts)
-        self._agreeing += 1
-        if self._agreeing >= AGREE:
-            return self._believe()
-        if len(self._aside) > MOST_ASIDE:
-            refused = self._aside.pop(0)
-            self.counts.skewed += 1
-            agreeing, self._agreeing = self._agreeing, 0
-            refused.ts = max(self._frontier, self._newest)
-            out = self._place(refused)
-            self._agreeing = agreeing
-            return out
-        return []
+        ahead = self._ahead
+        ahead.put(event)
+        agreed = ahead.agreed()
+        if agreed is not None:
+            return self._believe(*agreed)
+        refused = ahead.refused()
+        if refused is None:
+            return []
+        self.counts.skewed += 1
+        agreeing = ahead.agreeing
+        refused.ts = max(self._frontier, self._newest)
+        out = self._place(refused)
+        ahead.agreeing = agreeing
+        return out
 
-    def _believe(self) -> list[Event]:
+    def _believe(self, believed: list[Event], later: list[Event]) -> list[Event]:
         """Time has leapt to the earliest of those that agree; the ones far after it wait on."""
-        agreeing = sorted(self._aside[-self._agreeing :], key=_in_order)
-        believed = [one for one in agreeing if one.ts - agreeing[0].ts <= DAY_S]
-        self._aside = self._aside[: -self._agreeing]
-        self._agreeing = 0
-        self._nearest = min((one.ts for one in self._aside), default=math.inf)
         for one in believed:
             self._hold(one)
         out = self._advance()
-        for one in agreeing[len(believed) :]:
+        for one in later:
             out += self._place(one)
         return out
 
@@ -235,10 +322,8 @@ class ReorderBuffer:
             "first": _written(self._first) if self._first is not None else None,
             "times": [self._newest, self._frontier, self._edge],
             "held": [[s, _written(self._seconds[s])] for s in sorted(self._seconds)],
-            "aside": _written(self._aside),
-            "agreeing": self._agreeing,
-            "ids": [list(key) for key in self._ids],
-            "old_ids": [list(key) for key in self._old_ids],
+            **self._ahead.state(),
+            **self._seen.state(),
         }
 
     def restore(self, state: Any) -> None:
@@ -249,10 +334,8 @@ class ReorderBuffer:
         self._seconds = {second: _read(events) for second, events in state["held"]}
         self._order = sorted(self._seconds)  # a sorted list is a heap
         self._held = sum(map(len, self._seconds.values()))
-        self._aside, self._agreeing = _read(state["aside"]), state["agreeing"]
-        self._nearest = min((event.ts for event in self._aside), default=math.inf)
-        self._ids = dict.fromkeys((str(a), str(r)) for a, r in state["ids"])
-        self._old_ids = dict.fromkeys((str(a), str(r)) for a, r in state["old_ids"])
+        self._ahead.restore(state)
+        self._seen.restore(state)
 
 
 def _written(events: list[Event]) -> list[Any]:

@@ -20,7 +20,8 @@ from overproof.guard.engine import Guard
 from overproof.guard.garbage import rare_collections
 from overproof.guard.merging import open_log
 from overproof.guard.ordering import ReorderBuffer
-from overproof.guard.reading import LogReader, log_files
+from overproof.guard.output_names import check_outputs
+from overproof.guard.reading import LogReader
 from overproof.guard.sketching import EnvironmentSketcher
 from overproof.guard.snapshots import read_snapshot, write_snapshot
 from overproof.guard.stopping import Stopping
@@ -131,6 +132,7 @@ def replay(
     sketcher: Sketcher | None = None,
     recorder: LookRecorder | None = None,
     snapshots: SnapshotPlan | None = None,
+    looks: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ReplayReport:
     """Replay a log and write its verdicts.
@@ -145,15 +147,21 @@ def replay(
         sketcher: makes fingerprints of events that hold their text; it may be asked for none.
         recorder: told of every look.
         snapshots: where and how often to save.
+        looks: where the caller will save what ``recorder`` was told, so that this name is checked
+            with the others before anything runs; nothing is written to it here.
         progress: called about once a second.
 
     Raises:
+        ConfigError: an output would be written over an input or another output, or cannot be.
         DataError: the log cannot be read, or too much of it is no events.
         RunError: the snapshot is of another replay.
         KeyboardInterrupt: stopped; a snapshot was written.
     """
     plan = snapshots or SnapshotPlan()
     guard = Guard(config, judge=judge, recorder=recorder)
+    outputs = [out, communities_path(out), record_path(out), _snapshot_path(out, plan)]
+    partial = [path.with_name(f"{path.name}.partial") for path in outputs[:2]]
+    check_outputs(events, [*outputs, *partial, *([] if looks is None else [looks])])
     return _Replay(events, out, guard, sketcher, plan).run(progress)
 
 
@@ -165,8 +173,7 @@ class _Replay:
     ) -> None:
         config, judge = guard.config, guard.judge
         self.out, self.plan, self.sketcher = out, plan, sketcher
-        self.path = plan.path or out.with_name(out.name + ".snapshot")
-        _check_names(events, out, self.path)
+        self.path = _snapshot_path(out, plan)
         if plan.resume and guard.recorder is not None:
             raise ConfigError(
                 "--resume", "what was recorded before is not in a snapshot", "begin anew"
@@ -334,6 +341,10 @@ class _Replay:
         return report
 
 
+def _snapshot_path(out: Path, plan: SnapshotPlan) -> Path:
+    return plan.path or out.with_name(f"{out.name}.snapshot")
+
+
 def _verdicts(guard: Guard) -> dict[str, int]:
     prefix = "verdicts: "
     return {
@@ -358,22 +369,3 @@ def _notes(report: ReplayReport, guard: Guard) -> Iterable[str]:
     if not report.guard.get("passes"):
         hours = guard.config.communities.every_h
         yield f"the log ends before the first look for communities (every {hours:g} h)"
-
-
-def _check_names(events: Path, out: Path, snapshot: Path) -> None:
-    """No output may be written over an input, or over another."""
-    if events.is_dir() and out.resolve().is_relative_to(events.resolve()):
-        raise ConfigError(
-            str(out),
-            "is in the directory of the log, and would be read as part of it",
-            "write somewhere else",
-        )
-    read = {file.resolve() for file in log_files(events)}
-    outputs = [out, communities_path(out), record_path(out), snapshot]
-    for path in outputs:
-        if path.resolve() in read:
-            raise ConfigError(str(path), "is a file of the log itself", "write somewhere else")
-        if path.is_dir():
-            raise ConfigError(str(path), "is a directory", "name a file")
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise ConfigError(str(snapshot), "is the verdicts' own name", "name another file")

@@ -88,7 +88,7 @@ def rewrite_log(
     counts = RewriteCounts()
     fingerprinter = Fingerprinter(key)
     with _written(target) as stream:
-        for fields, event in _lines(source):
+        for fields, event in _lines(source, lax=most_bad_lines >= 1):
             counts.read.lines += 1
             if progress is not None and counts.read.lines % 10_000 == 0:
                 progress(counts.read.lines)
@@ -116,15 +116,15 @@ def _check_target(source: Path, target: Path) -> None:
         )
 
 
-def _lines(source: Path) -> Iterator[_Line]:
+def _lines(source: Path, *, lax: bool) -> Iterator[_Line]:
     """Each line's fields, unknown ones included, beside the event that it is, by time."""
     files = log_files(source)
     if len(files) == 1:
-        yield from _file_lines(files[0])
+        yield from _file_lines(files[0], lax)
         return
 
     def items(number: int, skip: int) -> Generator[_Line, None, None]:
-        yield from islice(_file_lines(files[number]), skip, None)
+        yield from islice(_file_lines(files[number], lax), skip, None)
 
     for _, line in FileMerge([str(file) for file in files], items, _time):
         yield line
@@ -134,22 +134,35 @@ def _time(line: _Line) -> float | None:
     return None if isinstance(line[1], BadLine) else line[1].ts
 
 
-def _file_lines(file: Path) -> Iterator[_Line]:
+def _file_lines(file: Path, lax: bool) -> Iterator[_Line]:
+    """A file's lines; where ``lax``, one that is damaged gives what it has, as in a replay."""
+    last = 0
+    try:
+        for number, line in _numbered_lines(file):
+            last = number
+            yield line
+    except DataError:
+        if not lax:
+            raise
+        yield {}, BadLine(str(file), last + 1, BadReason.CUT_OFF)
+
+
+def _numbered_lines(file: Path) -> Iterator[tuple[int, _Line]]:
     where = str(file)
     if where.lower().endswith(".parquet"):
         for number, row in enumerate(parquet_rows(file), start=1):
             present = {name: value for name, value in row.items() if value is not None}
-            yield present, decode_row(row, where, number)
+            yield number, (present, decode_row(row, where, number))
         return
     for number, line in enumerate(raw_lines(file), start=1):
         if line is None:
-            yield {}, BadLine(where, number, BadReason.TOO_LONG)
+            yield number, ({}, BadLine(where, number, BadReason.TOO_LONG))
         elif not line.isspace():
             fields = line_fields(line, where, number)
             if isinstance(fields, BadLine):
-                yield {}, fields
+                yield number, ({}, fields)
             else:
-                yield fields, decode_row(fields, where, number)
+                yield number, (fields, decode_row(fields, where, number))
 
 
 def _without_text(

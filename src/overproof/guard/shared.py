@@ -94,6 +94,10 @@ class SharedEvidence:
                 if name:
                     self.things[kind].touch(self._names.get(name) or self._name(name), row, ts)
 
+    def turn_back(self, now: float) -> None:
+        """A clock was wrong: it is ``now``, and what is rare or over is judged as of that."""
+        self._newest = min(self._newest, now)
+
     def _add_text(self, row: int, ts: float, sketch: Sketch) -> None:
         system, template, opening, closing, touch = self._touch
         if sketch.system:

@@ -19,7 +19,7 @@ from overproof.errors import DataError
 from overproof.records.audit import AuditVerdict, Effect, PValue, TestFinding
 from overproof.report.audit_words import KINDS, VERDICTS, Kind, Wording, seen
 from overproof.report.formats import capitalised
-from overproof.report.guard import ODD
+from overproof.report.guard_words import ODD
 
 __all__ = [
     "DECISIONS",

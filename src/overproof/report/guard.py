@@ -7,11 +7,9 @@ verdict.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +20,8 @@ from overproof.records.traffic import Action, Evidence, TrafficVerdict
 from overproof.report import facts
 from overproof.report.guard_charts import Line, Step, ladder_chart, timeline_chart
 from overproof.report.guard_graph import DrawnCommunity, Graph, draw_graph
+from overproof.report.guard_spared import dated, spared_tables
+from overproof.report.guard_words import plain, plain_values, tail, when
 from overproof.report.html import environment
 from overproof.report.svg import markup
 
@@ -29,35 +29,7 @@ __all__ = ["Case", "Findings", "render_guard_html"]
 
 WIDE, NARROW = 780.0, 335.0
 MOST_GRAPHS, MOST_LINES, MOST_ROWS, MOST_MEMBERS = 12, 24, 200, 400
-LONGEST = 80
-ODD = re.compile(
-    "[\0-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
-)
 EXEMPTION = "exemption"
-
-
-def plain(text: str, longest: int = LONGEST) -> str:
-    """A name as it can be shown: no control characters, nothing turned round, not too long."""
-    shown = ODD.sub("\ufffd", text[: longest + 1])
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
-def when(at: float | None) -> str:
-    """A time in seconds since the epoch as ``3 May 2026, 14:05 UTC``."""
-    if at is None:
-        return "no date"
-    try:
-        time = datetime.fromtimestamp(at, UTC)
-    except (OverflowError, ValueError, OSError):
-        return f"{at:.0f} s after the epoch"
-    return f"{time.day} {time:%B %Y, %H:%M} UTC"
-
-
-def tail(value: float | None) -> str:
-    """A p-value; small ones keep their size, because the floor matters."""
-    if value is None:
-        return "none"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 @dataclass(frozen=True)
@@ -115,10 +87,27 @@ class Case:
         """The families of signals that speak against it."""
         return tuple(sorted({one.family for one in self.evidence} - {EXEMPTION}))
 
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """Members that came to ``soften`` or above with it, over all its verdicts."""
+        return frozenset(
+            member
+            for verdict in self.verdicts
+            if verdict.action.rung >= Action.SOFTEN.rung
+            for member in verdict.subject.members
+        )
+
     @property
     def exempt(self) -> Evidence | None:
-        """Why its latest verdict was not acted on, where an exemption says so."""
-        return next((one for one in self.last.evidence if one.family == EXEMPTION), None)
+        """Why its latest verdict was not acted on, where permissions spare all its members.
+
+        A verdict names each account that a permission spares; one such member says nothing of
+        the others.
+        """
+        if self.last.action.rung >= Action.SOFTEN.rung:
+            return None
+        said = [one for one in self.last.evidence if one.family == EXEMPTION]
+        return said[0] if said and len(said) >= len(self.last.subject.members) else None
 
 
 class Findings:
@@ -143,12 +132,7 @@ class Findings:
         )
         drawings = sorted(communities, key=lambda drawn: drawn.at)
         self._drawn = {drawing.id: drawing for drawing in drawings}
-        self.acted_accounts = {
-            member
-            for case in self.cases
-            if case.caught_at is not None
-            for member in case.last.subject.members
-        }
+        self.acted_accounts = {member for case in self.cases for member in case.held}
 
     @cached_property
     def acted(self) -> list[Case]:
@@ -262,17 +246,6 @@ def _counted(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def _plain(value: Any) -> Any:
-    """Records from outside with every text in them made showable."""
-    if isinstance(value, str):
-        return plain(value, 400)
-    if isinstance(value, Mapping):
-        return {plain(str(key)): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
-
-
 def _headline(findings: Findings) -> str:
     if not findings.cases:
         return "Nothing found"
@@ -304,8 +277,9 @@ def render_guard_html(
         verdicts: of one replay.
         communities: their drawings, from ``NAME.communities.jsonl``.
         scores: verdicts against truth, as ``overproof guard score --json`` gives them.
-        replay: counts of the replay: lines, events, bad lines.
-        spared: further rows of who was exempt: any keys, the same in each.
+        replay: counts of the replay: lines, events, bad lines; ``since`` and ``until`` are times.
+        spared: further rows of who was spared: any keys, the same in each; ``at`` is a time, and
+            ``reason`` tells who was permitted from whose conduct does not stand out.
         name: of the log.
         made_at: ISO 8601; left out if empty, so that equal findings are equal pages.
 
@@ -313,14 +287,16 @@ def render_guard_html(
         One document with inline CSS and SVG. Every text from outside is escaped.
     """
     findings = Findings(verdicts, communities)
+    permitted, quiet = spared_tables(spared, MOST_ROWS)
     made = environment()
     return made.get_template("guard_report.html.j2").render(
         findings=findings,
         headline=_headline(findings),
         graphs=[(case, findings.graph(case)) for case in findings.communities[:MOST_GRAPHS]],
-        scores=facts.groups(_plain(scores)) if scores else [],
-        replay=facts.groups(_plain(replay)) if replay else [],
-        spared=facts.table([_plain(row) for row in spared]),
+        scores=facts.groups(plain_values(scores)) if scores else [],
+        replay=facts.groups(plain_values(dated(replay))) if replay else [],
+        permitted=permitted,
+        quiet=quiet,
         name=plain(name),
         made_at=made_at,
         version=__version__,

@@ -16,12 +16,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from overproof.records.traffic_checks import time_problem
 from overproof.report.svg import element, frame, line, markup
 
 __all__ = ["DrawnCommunity", "Graph", "draw_graph"]
 
 MOST_NODES = 150
 MOST_EDGES = 450
+HEAVIEST = 1e9  # nats; rare things weigh tens
 WIDTH, HEIGHT, MARGIN = 560.0, 400.0, 16.0
 STEPS = 120
 STYLES = {
@@ -63,8 +65,13 @@ class DrawnCommunity:
                 for a, b, kind, weight in row["edges"]
                 if str(a) in known and str(b) in known and a != b
             )
-            return cls(str(row["id"]), float(row["at"]), members, edges)
-        except (KeyError, TypeError, ValueError) as error:
+            at = float(row["at"])
+            if problem := time_problem(at):
+                raise ValueError(f"at {problem}")
+            if not all(0.0 <= weight <= HEAVIEST for *_, weight in edges):
+                raise ValueError("edges: a weight is negative or without bounds")
+            return cls(str(row["id"]), at, members, edges)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"is no community: {error!r}") from error
 
 

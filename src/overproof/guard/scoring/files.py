@@ -11,6 +11,7 @@ import msgspec
 from overproof.errors import DataError
 from overproof.guard.reading import raw_lines
 from overproof.records.traffic import TrafficVerdict, Truth
+from overproof.records.traffic_checks import verdict_problem
 
 __all__ = ["read_truth", "read_verdicts"]
 
@@ -21,9 +22,13 @@ def read_verdicts(path: Path) -> list[TrafficVerdict]:
     """All verdicts of a replay, in order of event time. An empty file is no verdicts.
 
     Raises:
-        DataError: no such file, or a line that is no verdict.
+        DataError: no such file, a line that is no verdict, or one with a field that cannot be true.
     """
-    rows = list(_rows(path, TrafficVerdict))
+    rows = []
+    for number, verdict in _numbered(path, TrafficVerdict):
+        if problem := verdict_problem(verdict):
+            raise DataError(f"{path}:{number}", problem, "replay again: no replay writes this")
+        rows.append(verdict)
     rows.sort(key=lambda verdict: verdict.decided_at)
     return rows
 
@@ -35,7 +40,7 @@ def read_truth(path: Path) -> dict[str, Truth]:
         DataError: no such file, a line that is no truth, an account told twice, or no line at all.
     """
     truth: dict[str, Truth] = {}
-    for row in _rows(path, Truth):
+    for _, row in _numbered(path, Truth):
         if row.account in truth:
             raise DataError(
                 str(path), f"account {row.account!r} is told twice", "keep one line of each"
@@ -46,7 +51,7 @@ def read_truth(path: Path) -> dict[str, Truth]:
     return truth
 
 
-def _rows(path: Path, kind: type[Row]) -> Iterator[Row]:
+def _numbered(path: Path, kind: type[Row]) -> Iterator[tuple[int, Row]]:
     if not path.is_file():
         raise DataError(str(path), "there is no such file", "check the path")
     decode = msgspec.json.Decoder(kind).decode
@@ -54,10 +59,11 @@ def _rows(path: Path, kind: type[Row]) -> Iterator[Row]:
         if line is not None and not line.strip():
             continue
         try:
-            yield decode(line or b"")  # None stands for a line beyond all bounds
+            row = decode(line or b"")  # None stands for a line beyond all bounds
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{path}:{number}",
                 f"is no {'verdict' if kind is TrafficVerdict else 'truth'}: {error}",
                 "the formats are described in docs/traffic.md",
             ) from None
+        yield number, row
