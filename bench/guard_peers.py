@@ -1,11 +1,12 @@
 """Other detectors on the same logs, by the same scores.
 
-    python bench/guard_peers.py [--quick] [--json] [--honeypotllm WHEEL] [--log DIR --fit DIR]
+    python bench/guard_peers.py [--quick] [--json] [--honeypotllm WHEEL] [--home DIR]
+                                [--log DIR --fit DIR]
 
 honeypotllm 0.1.3 (where its wheel is given), an MMD window detector after arXiv 2606.05725 with
 windows of 1,500 and of 100, and per-key volume rules; each at its own defaults and at the threshold
 that 0.1 % of honest accounts of other seeds reach. A DIR is what `overproof proving traffic` wrote,
-with text; without any, two small ones are simulated.
+with text; without any, two are simulated, of half a million events (--quick: of 60,000).
 
 Heavy honest customers of a simulated log send a hundredth of what is published, so that a log can
 be replayed in minutes. That spares detectors of volume: at published rates they would accuse more.
@@ -174,11 +175,15 @@ def _row(metric: str, value: float | None, unit: str = "share", why: str | None 
 
 
 def write(seed: int, bank: str, out: Path, *, small: bool) -> None:
-    """A log with text; ``small`` is about 60,000 events, else the plan's own size."""
+    """A log with text: about half a million events, ``small`` 60,000; most accounts are heavy."""
     from overproof.config.traffic import TrafficPlan
     from overproof.proving.traffic.write import write_traffic
 
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {
+        "days": 6.0, "campaigns": {"L0": 30, "L1": 6, "L2": 6, "L3": 6, "L4": 6},
+        "accounts": {"L2": (5, 7), "L3": (25, 30), "L4": (30, 40)},
+        "each_class": 15, "heavy_events": 70_000, "contamination": None,
+    }  # fmt: skip
     if small:
         more = {
             "days": 4.0, "campaigns": {"L0": 4, "L1": 1, "L2": 1, "L3": 1, "L4": 1},
@@ -188,9 +193,9 @@ def write(seed: int, bank: str, out: Path, *, small: bool) -> None:
     write_traffic(TrafficPlan(seed=seed, bank=bank, **more), out)
 
 
-def simulate(seed: int, bank: str, out: Path) -> Log:
-    """A small log."""
-    write(seed, bank, out, small=True)
+def simulate(seed: int, bank: str, out: Path, *, small: bool) -> Log:
+    """One log, made and read."""
+    write(seed, bank, out, small=small)
     return Log.of(out)
 
 
@@ -199,6 +204,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two small logs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--honeypotllm", type=Path, default=WHEEL, help="its wheel, or a directory")
+    parser.add_argument("--home", type=Path, help="keep the simulated logs here")
     parser.add_argument("--log", type=Path, action="append", help="a log to score; repeatable")
     parser.add_argument("--fit", type=Path, action="append", help="a log to set thresholds on")
     options = parser.parse_args()
@@ -206,8 +212,10 @@ def main() -> None:
         if options.log and options.fit:
             logs, fits = ([Log.of(home) for home in homes] for homes in (options.log, options.fit))
         else:
-            fits = [simulate(901, "fit", Path(folder) / "fit")]
-            logs = [simulate(902, "test", Path(folder) / "test")]
+            seeds, small = ((901, 902) if options.quick else (903, 904)), options.quick
+            home = options.home or Path(folder)
+            fits = [simulate(seeds[0], "fit", home / "fit", small=small)]
+            logs = [simulate(seeds[1], "test", home / "test", small=small)]
         table = rows(compare(logs, fits, options.honeypotllm))
     tell("guard_peers", table, _line, as_json=options.json)
 
