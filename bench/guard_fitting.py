@@ -20,7 +20,7 @@ from overproof.guard.scorer import Scorer
 from overproof.guard.signals.accounts import ACCOUNT_SIGNALS
 from overproof.guard.signals.communities import COMMUNITY_SIGNALS
 from overproof.guard.strata import BANDS, MARK, band_part
-from overproof.proving.guard_fitting import Watched, fit, fit_one, watched
+from overproof.proving.guard_fitting import UNCERTAIN, Watched, fit, fit_one, watched
 from overproof.records.traffic import Truth
 from peers.traffic_tracks import threshold_over
 
@@ -54,9 +54,9 @@ def ablate(fits: Sequence[Watched], tests: Sequence[Watched]) -> list[dict[str, 
     Accounts: the share of attackers whose highest score lies above what one honest account in a
     thousand of the test logs reaches, over the bands of requests. Communities: the share of
     campaigns of three or more accounts with a community, mostly of it, whose score lies above that
-    of 99 % of honest communities. Both
-    thresholds are set on the test logs, for every scorer alike: this compares signals, it
-    does not report error rates.
+    of 99 % of honest communities. Both leave out L5 and makers of synthetic data, of whom no signal
+    can tell. Both thresholds are set on the test logs, for every scorer alike: this compares
+    signals, it does not report error rates.
     """
     own = {signal.name for signal in ACCOUNT_SIGNALS}
     shared = {signal.name for signal in COMMUNITY_SIGNALS}
@@ -81,6 +81,8 @@ def _account_power(scorer: Scorer, logs: Sequence[Watched]) -> float:
         table = log.accounts
         scores = scorer.score(table.vectors, table.strata).tolist()
         for name, stratum, score in zip(table.subjects, table.strata, scores, strict=True):
+            if log.kind(name) in UNCERTAIN:
+                continue
             key, here = (log.name, name), best[band_part(stratum).removeprefix(MARK)]
             here[key] = max(here.get(key, -np.inf), score)
             attacks[key] = log.truth[name].campaign is not None
@@ -102,6 +104,8 @@ def _campaign_power(scorer: Scorer, logs: Sequence[Watched]) -> float:
         scores = scorer.score(table.vectors).tolist()
         for name, members, score in zip(table.subjects, table.members, scores, strict=True):
             main, share = _main(members, log.truth)
+            if 2 * sum(log.kind(member) in UNCERTAIN for member in members) > len(members):
+                continue
             if main is None or share < 0.5:
                 key = (log.name, name)
                 honest[key] = max(honest.get(key, -np.inf), score)

@@ -39,6 +39,7 @@ from overproof.records.traffic import Truth
 __all__ = [
     "KEY",
     "LEAST_COMMUNITIES",
+    "UNCERTAIN",
     "Watched",
     "fit",
     "fit_one",
