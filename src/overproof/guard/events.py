@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from overproof.records.traffic import Event, Sketch
+from overproof.records.traffic_checks import LATEST
 
 __all__ = [
     "MOST_SHINGLES",
@@ -30,7 +31,6 @@ __all__ = [
     "placeable",
 ]
 
-LATEST = 253_402_300_800.0  # the year 10000: larger numbers are milliseconds
 LONGEST_NAME = 512  # of an account, an organisation, a request: the provider's own names
 LONGEST_TEXT = 256  # of a model, an agent and the like: cut, because a client may send any
 LARGEST_COUNT = 2**53  # exact in every JSON reader, and in a float
