@@ -19,12 +19,12 @@ from pydantic import ValidationError
 
 from overproof.config.guard import Exemption
 from overproof.errors import ConfigError
+from overproof.guard.key_strength import weakness_of
 from overproof.records.hashing import canonical_json
 
 __all__ = ["Exemptions", "Refused", "ends_at", "sign"]
 
 UNSIGNED = "0" * 64
-LEAST_KEY = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -194,12 +194,14 @@ def _until(text: str) -> float:
 
 
 def _check(key: bytes) -> None:
-    if len(key) < LEAST_KEY:
-        reason = f"has {len(key)} bytes, few enough to be guessed"
-    elif len(set(key)) < LEAST_KEY // 2:
-        reason = "is too regular to be secret"
-    else:
+    weakness = weakness_of(key)
+    if weakness is None:
         return
+    reason = (
+        f"has {len(key)} bytes, few enough to be guessed"
+        if weakness == "short"
+        else "is too regular to be secret"
+    )
     raise ConfigError("the key of exemptions", reason, "make one with: openssl rand -hex 32")
 
 

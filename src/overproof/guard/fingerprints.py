@@ -21,15 +21,15 @@ from typing import Any
 import msgspec
 
 from overproof.errors import SecretError
+from overproof.guard.key_strength import LEAST_KEY, weakness_of
 from overproof.guard.normal_text import CAP, HALF, cap, fold, squeeze, squeezed_and_single
 from overproof.guard.templates import skeleton
 from overproof.guard.text.traits import text_traits
 from overproof.guard.winnow import Winnower
 from overproof.records.traffic import Event, Sketch
 
-__all__ = ["LEAST_KEY", "Fingerprinter", "check_key", "read_key"]
+__all__ = ["Fingerprinter", "check_key", "read_key"]
 
-LEAST_KEY = 16  # bytes
 WORDS = 8  # of an opening or a closing
 WIDE = 120  # bytes that as many words rarely exceed; wider pieces have no spaces
 NARROW = 60  # bytes of an opening without spaces: 20 Chinese characters
@@ -65,12 +65,13 @@ def check_key(key: bytes, name: str = "key") -> None:
     Raises:
         SecretError: it is shorter than 16 bytes, or almost all of it is one byte.
     """
-    if len(key) < LEAST_KEY:
-        reason = f"the key of fingerprints has {len(key)} bytes, and {LEAST_KEY} are the least"
-    elif len(set(key)) < LEAST_KEY // 2:
-        reason = "the key of fingerprints is too regular to be secret"
-    else:
+    weakness = weakness_of(key)
+    if weakness is None:
         return
+    if weakness == "short":
+        reason = f"the key of fingerprints has {len(key)} bytes, and {LEAST_KEY} are the least"
+    else:
+        reason = "the key of fingerprints is too regular to be secret"
     raise SecretError(name, reason, "make one with: openssl rand -hex 32")
 
 
