@@ -42,7 +42,6 @@ from overproof.guard.scoring import (
     Scores,
     Share,
     outcomes_of,
-    read_truth,
     read_verdicts,
     score_outcomes,
 )
@@ -62,8 +61,8 @@ UNREACHED = "no target was set"
 GUARD = SHIPPED.parent
 
 
-# Of one log: what the looks saw, and what became of everybody in it.
-Judged = tuple[Watched, Outcomes]
+# Of one log: what the looks saw, what became of everybody in it, and the verdicts' file.
+Judged = tuple[Watched, Outcomes, Path]
 
 
 @dataclass
@@ -111,16 +110,16 @@ def judge(home: Path, instruments: Path, config: GuardConfig) -> Judged:
         Instruments(instruments).identity(), config.model_dump(mode="json"),
         file_sha256(home / "manifest.json"), *map(file_sha256, sorted(GUARD.rglob("*.py"))),
     ])  # fmt: skip
-    kept = home.with_name(f"{home.name}.judged-{told[7:15]}.pickle")
+    verdicts = home.with_name(f"{home.name}.verdicts-{told[7:15]}.jsonl")
+    kept = verdicts.with_suffix(".pickle")
     if not kept.exists():
         _say(f"replaying {home.name}")
-        verdicts = home.with_name(f"{home.name}.verdicts.jsonl")
         looks = fitting.replay_log(home, verdicts, config, instruments)
         log = guard_peers.Log.of(home)
         outcomes = outcomes_of(read_verdicts(verdicts), log.truth, log.totals)
         write_atomically(kept, pickle.dumps((looks, outcomes)))
-    found: Judged = pickle.loads(kept.read_bytes())
-    return found
+    found: tuple[Watched, Outcomes] = pickle.loads(kept.read_bytes())
+    return *found, verdicts
 
 
 def _say(what: str) -> None:
@@ -200,18 +199,17 @@ def quality(scores: Scores, config: GuardConfig, peers: Sequence[guard_peers.Pee
     return rows
 
 
-def apart(homes: Sequence[Path]) -> list[Any]:
+def apart(judged: Sequence[Judged]) -> list[Any]:
     """False communities without those of makers of synthetic data whose permission nobody signed.
 
     They ask what campaigns ask, in the same words, and share it: no detector can tell them apart.
     """
     false, reported = 0, 0
-    for home in homes:
-        truth = read_truth(home / "truth.jsonl")
+    for looks, _, verdicts in judged:
         acted: dict[str, Counter[str]] = {}
-        for verdict in read_verdicts(home.with_name(f"{home.name}.verdicts.jsonl")):
+        for verdict in read_verdicts(verdicts):
             if verdict.subject.kind == "community" and verdict.action.rung >= Action.SOFTEN.rung:
-                told = [truth[member] for member in verdict.subject.members]
+                told = [looks.truth[member] for member in verdict.subject.members]
                 kinds = Counter("attack" if one.campaign else one.kind for one in told)
                 acted.setdefault(verdict.subject.id, kinds)
         for kinds in acted.values():
@@ -281,13 +279,13 @@ def measure(options: argparse.Namespace, bench: Bench) -> list[Any]:
         calibrated = [guard_peers.Log.of(bench.log(seed, "fit")) for seed in fit_seeds]
         logs = [guard_peers.Log.of(home) for home in tests]
         peers = guard_peers.compare(logs, calibrated, options.honeypotllm)
-    scores = _scores([outcomes for _, outcomes in judged], bench.config)
+    scores = _scores([outcomes for _, outcomes, _ in judged], bench.config)
     if options.scores:
         options.scores.write_text(json.dumps(scores.to_json(), indent=2))
     rows = [*reach(instruments, bench.config), *quality(scores, bench.config, peers)]
-    rows += apart(tests)
+    rows += apart(judged)
     if options.ablation:
-        rows += ablation(fits, [looks for looks, _ in judged[: options.ablation_logs]])
+        rows += ablation(fits, [looks for looks, _, _ in judged[: options.ablation_logs]])
     return rows
 
 
