@@ -34,6 +34,12 @@ def marked_texts(count: int = 20, length: int = 40) -> list[dict[str, Any]]:
     return rows
 
 
+PLANNED = (
+    '[[tests]]\nkind = "watermark"\nscheme = "gumbel"\nkeys = 199\n'
+    f'key_sha256 = "{key_sha256(KEY)}"\nsettings = {{ width = 2 }}\n'
+)
+
+
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("marked") / "texts.jsonl", marked_texts())
@@ -43,11 +49,7 @@ def test_watermark_under_a_plan(
     marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MARK", str(KEY))
-    case = plan_of(
-        tmp_path,
-        '[[tests]]\nkind = "watermark"\nscheme = "gumbel"\nkeys = 199\n'
-        f'key_sha256 = "{key_sha256(KEY)}"\nsettings = {{ width = 2 }}\n',
-    )
+    case = plan_of(tmp_path, PLANNED)
     rest = ("--vocabulary", VOCABULARY, "--plan", case, *WIDTH)
     found = finding("watermark", marked, "--key-env", "MARK", *rest)
     assert found["test"] == "watermark"
@@ -152,11 +154,7 @@ def test_other_vocabularies_count_as_other_runs(
     marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MARK", str(KEY))
-    case = plan_of(
-        tmp_path,
-        '[[tests]]\nkind = "watermark"\nscheme = "gumbel"\nkeys = 199\n'
-        f'key_sha256 = "{key_sha256(KEY)}"\nsettings = {{ width = 2 }}\n',
-    )
+    case = plan_of(tmp_path, PLANNED)
     for vocabulary in (VOCABULARY + 1, VOCABULARY):
         rest = ("--vocabulary", vocabulary, "--plan", case)
         finding("watermark", marked, "--key-env", "MARK", *rest)
