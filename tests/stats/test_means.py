@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from overproof.stats.intervals import wilson_bounds
 from overproof.stats.means import (
     compare_means,
-    holm,
     mean_interval,
     ratio_of_means,
     score_of_mean,
@@ -149,14 +148,6 @@ def test_interval_p_value_and_verdict_say_the_same(pairs: list[tuple[float, floa
     straight = compare_means(first, second, margin=None, alpha=0.05)
     assert turned.difference.low == pytest.approx(-straight.difference.high, abs=1e-6)
     assert turned.p_value == pytest.approx(straight.p_value, abs=1e-6)
-
-
-def test_holm() -> None:
-    assert holm([0.01, 0.04, 0.03], 0.05) == [True, False, False]
-    assert holm([0.01, 0.02, 0.049], 0.05) == [True, True, True]
-    assert holm([0.02, 0.03], 0.05) == [True, True]
-    assert holm([0.026, 0.03], 0.05) == [False, False]
-    assert holm([], 0.05) == []
 
 
 def test_what_is_no_score_is_refused() -> None:

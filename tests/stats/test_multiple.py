@@ -70,6 +70,7 @@ def test_false_discoveries_against_one_shared_pool() -> None:
 
 def test_holm_adjusts_as_written_down() -> None:
     assert holm_adjusted_p([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert (holm_adjusted_p([0.01, 0.02, 0.049]) <= 0.05).tolist() == [True, True, True]
     assert holm_adjusted_p([0.9, 0.8]).tolist() == [1.0, 1.0]
     assert holm_adjusted_p([]).tolist() == []
     with pytest.raises(ValueError, match="p-values"):

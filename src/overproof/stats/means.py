@@ -20,7 +20,7 @@ Shapes: N figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +35,6 @@ from overproof.stats.paired import non_inferiority, paired_difference, score_sta
 __all__ = [
     "MeanComparison",
     "compare_means",
-    "holm",
     "mean_interval",
     "ratio_of_means",
     "score_of_mean",
@@ -206,20 +205,6 @@ def ratio_of_means(first: Floats, second: Floats, confidence: float = 0.95) -> E
     high = _crossing(lambda r: excess(r) + limit, point, top)
     method = f"Fieller, {_METHOD}"
     return Estimate(point, low, high, confidence, method, len(first))
-
-
-def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Which hypotheses are rejected so that one or more false ones happen with at most ``alpha``.
-
-    Holm, Scandinavian Journal of Statistics 6, 1979; holds however the tests hang together.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    rejected = [False] * len(p_values)
-    for rank, index in enumerate(order):
-        if p_values[index] > alpha / (len(order) - rank):
-            break
-        rejected[index] = True
-    return rejected
 
 
 def _limits(values: Floats, low: float, high: float, tail: float) -> tuple[float, float]:

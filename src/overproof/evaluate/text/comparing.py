@@ -11,7 +11,8 @@ from overproof.evaluate.text.measuring import Measured
 from overproof.evaluate.text.scoring import Scores
 from overproof.evaluate.wording import listed, p_value, points, signed_points, span
 from overproof.records.text_certificate import TextComparison
-from overproof.stats.means import compare_means, holm
+from overproof.stats.means import compare_means
+from overproof.stats.multiple import holm_adjusted_p
 
 __all__ = ["certified_of", "compared", "contests", "verdict_text"]
 
@@ -19,7 +20,7 @@ __all__ = ["certified_of", "compared", "contests", "verdict_text"]
 def certified_of(comparisons: Sequence[TextComparison], alpha: float) -> tuple[str, ...]:
     """Students that are non-inferior to the teacher, corrected for how many were tested (Holm)."""
     against = [c for c in comparisons if c.second == TEACHER]
-    passed = holm([c.p_value for c in against], alpha)
+    passed = holm_adjusted_p([c.p_value for c in against]) <= alpha
     return tuple(
         c.first for c, ok in zip(against, passed, strict=True) if ok and c.verdict == "non-inferior"
     )
