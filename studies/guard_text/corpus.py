@@ -18,7 +18,12 @@ FILES: dict[str, tuple[str, ...]] = {
     head: (f"{head}.toml", f"{head}_wider.toml", f"{head}_third.toml", f"heldout_{head}.toml")
     for head in HEADS
 }
-FILES["ordinary"] += ("ordinary_work.toml",)
+FILES["elicitation"] += ("elicitation_fourth.toml", "elicitation_tongues.toml")
+FILES["synthesis"] += ("synthesis_fourth.toml", "synthesis_fifth.toml", "synthesis_tongues.toml")
+FILES["rubric"] += ("rubric_fourth.toml", "rubric_judges.toml")
+FILES["ordinary"] += ("ordinary_work.toml", "ordinary_reasoning.toml", "ordinary_bulk.toml")
+FILES["ordinary"] += ("ordinary_jobs.toml",)
+SLOTS = ("slots.toml", *(f"slots_{of}.toml" for of in ("work", "jobs", "judges", "systems")))
 COPIES = 8  # fillings of one text
 _SLOT = re.compile(r"\{([^{}]*)\}")
 
@@ -69,15 +74,17 @@ def _surround(text: str, slots: dict[str, list[str]], rng: random.Random) -> tup
 
 def read_texts(copies: int = COPIES) -> list[Text]:
     """Every family's texts, ``copies`` fillings of each, without repeats."""
-    slots = tomllib.loads((HERE / "slots.toml").read_text("utf-8"))
-    slots |= tomllib.loads((HERE / "slots_work.toml").read_text("utf-8"))
+    slots: dict[str, list[str]] = {}
+    for file in SLOTS:
+        slots |= tomllib.loads((HERE / file).read_text("utf-8"))
     out: dict[tuple[str, str], Text] = {}
     for head, files in FILES.items():
         for file in files:
             for family in tomllib.loads((HERE / file).read_text("utf-8"))["family"]:
                 name = f"{head}/{family['name']}"
                 heldout = file.startswith("heldout") or family.get("heldout", False)
-                for i, text in enumerate(family["texts"]):
+                # Forms that are composed of pieces are composed many times.
+                for i, text in enumerate(family["texts"] * family.get("times", 1)):
                     for copy in range(copies):
                         rng = random.Random(f"{name}/{i}/{copy}")
                         system, turn = _surround(_fill(text, slots, rng), slots, rng)

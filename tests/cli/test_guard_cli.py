@@ -23,7 +23,7 @@ from overproof.config.guard_file import load_guard_config
 from overproof.errors import ConfigError, DataError, MissingExtraError, OverproofError, SecretError
 from overproof.guard.exemptions import Exemptions
 
-KEY = "0123456789abcdef0123456789abcdef"
+KEY = "7d1c90b24ea6f3585b07e9d4c2a81f36"
 
 
 def guard(*arguments: object, code: int = 0) -> Any:

@@ -40,7 +40,7 @@ def words(signal: Signal, state: AccountState) -> str:
 def with_trait(name: str, of: int, number: int) -> AccountState:
     """``of`` requests in ``number`` have the trait."""
     return account(
-        (event(ts), sketch(n, **{name: 0.9 if n < of else 0.3}))
+        (event(ts), sketch(n, **{name: 1.0 if n < of else 0.0}))
         for n, ts in enumerate(all_day(1, number))
     )
 
@@ -51,11 +51,17 @@ def test_a_trait_rises_with_its_share_and_with_the_certainty_of_it(
 ) -> None:
     harvest = with_trait(name, 60, 200)
     assert value(signal, harvest) > 2
-    assert words(signal, harvest).startswith("60 of 200 requests (30.0 %)")
+    assert words(signal, harvest).startswith("about 60 of 200 requests (30.0 %)")
     # An audit trail that asks for reasons now and then, and a single odd request of two.
     assert value(signal, with_trait(name, 2, 200)) < 0.5
     assert value(signal, with_trait(name, 1, 2)) < value(signal, harvest) - 1
     assert value(signal, person()) == 0
+    # Requests of which the model is half sure count half.
+    unsure = account((event(ts), sketch(n, **{name: 0.5})) for n, ts in enumerate(all_day(1, 120)))
+    sure = account(
+        (event(ts), sketch(n, **{name: float(n % 2)})) for n, ts in enumerate(all_day(1, 120))
+    )
+    assert value(signal, unsure) == pytest.approx(value(signal, sure))
     rising = [value(signal, with_trait(name, of, 200)) for of in range(0, 201, 20)]
     assert rising == sorted(rising)
 

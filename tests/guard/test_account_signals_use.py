@@ -15,6 +15,7 @@ from overproof.guard.parts import Signal
 from overproof.guard.signals import (
     first_day,
     fresh_account,
+    long_answers,
     many_addresses,
     model_pivot,
     owner_change,
@@ -61,6 +62,17 @@ def test_the_first_day_is_measured_in_days_and_only_where_it_was_seen() -> None:
     assert math.isnan(value(signal, tenured))
     young = rising([700, 700, 700], account_created=MONDAY - DAY)
     assert value(signal, young) > 0.9
+
+
+def test_answers_longer_than_what_was_sent_rise_and_summaries_do_not() -> None:
+    signal = long_answers.SIGNAL
+    harvest = rising([200], input_tokens=420, output_tokens=1_900)
+    assert value(signal, harvest) == pytest.approx(math.log(384_000 / 92_000))
+    assert words(signal, harvest) == "380,000 tokens of answers, 4.5 times what was sent"
+    assert value(signal, rising([200], input_tokens=1_000, output_tokens=130)) < -1
+    # Two long answers say little, and what is not in the log says nothing.
+    assert value(signal, rising([2], input_tokens=420, output_tokens=1_900)) < 0
+    assert math.isnan(value(signal, rising([200], input_tokens=None, output_tokens=1_900)))
 
 
 def test_no_night_rises_at_26_requests_a_day_and_office_hours_do_not() -> None:
@@ -204,7 +216,7 @@ def test_a_decoy_model_does_not_hide_a_pivot() -> None:
 
 def test_the_vector_is_every_signal_in_order_and_changes_nothing() -> None:
     names = [signal.name for signal in ACCOUNT_SIGNALS]
-    assert len(set(names)) == len(names) == 18
+    assert len(set(names)) == len(names) == 19
     state = account(
         (event(ts, org="o", ip="i", params={"temperature": 1}), sketch(n))
         for n, ts in enumerate(all_day(3, 30))

@@ -27,6 +27,16 @@ def test_an_upheld_appeal_spares_for_a_while_and_leaves_a_record() -> None:
     assert [one.outcome for one in appeals.records] == ["upheld", "rejected"]
 
 
+def test_the_last_upheld_appeal_is_remembered_through_a_snapshot() -> None:
+    appeals, twin = Appeals(KEY), Appeals(KEY)
+    for at in (5.0, 9.0, 7.0):
+        decide(appeals, "k1", AppealOutcome.UPHELD, at)
+    decide(appeals, "k1", AppealOutcome.REJECTED, 11.0)
+    twin.restore(appeals.state())
+    assert [one.upheld_at("k1") for one in (appeals, twin)] == [9.0, 9.0]
+    assert appeals.upheld_at("k2") is None
+
+
 def test_only_audited_ones_enter_calibration_and_stand_for_the_others() -> None:
     appeals = Appeals(KEY, audit_share=0.2)
     names = [f"k{i}" for i in range(5000)]
@@ -59,5 +69,7 @@ def test_snapshots_and_nonsense() -> None:
     assert twin.spares("k1", 6.0)
     with pytest.raises(ConfigError, match="too short"):
         Appeals(b"")
+    with pytest.raises(ConfigError, match="too regular to be secret"):
+        Appeals(b"0" * 16)
     with pytest.raises(ConfigError, match="share"):
         Appeals(KEY, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from guard_logs import START, BusyJudge, rows, write_log
 
 from overproof.config.guard import GuardConfig
 from overproof.errors import ConfigError, DataError
+from overproof.guard import engine
 from overproof.guard.engine import Guard
 from overproof.guard.instruments import FILES, Instruments
 from overproof.guard.judging import Judge
@@ -41,6 +43,69 @@ def driven(guard: Guard, stream: list[Event], waits: int) -> list[TrafficVerdict
         found += guard.verdicts()
     guard.finish()
     return found + guard.verdicts()
+
+
+def test_a_guard_that_runs_its_own_passes_needs_nobody_to_ask(tmp_path: Path) -> None:
+    out = tmp_path / "verdicts.jsonl"
+    replay(write_log(tmp_path / "log.jsonl", rows()), out, CONFIG, judge=BusyJudge())  # type: ignore[arg-type]
+    guard = Guard(CONFIG, judge=BusyJudge(), passes=True)  # type: ignore[arg-type]
+    for event in events():
+        guard.observe(event)
+    assert guard.counts["held"] == 0
+    assert guard.counts["passes"] > 0
+    guard.finish()
+    assert guard.verdicts() == read_verdicts(out)
+
+
+def test_events_that_come_during_a_pass_wait_whatever_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = events()
+    guard = Guard(CONFIG, judge=BusyJudge())  # type: ignore[arg-type]
+    begun, go_on = threading.Event(), threading.Event()
+    look = guard._pass
+
+    def slow(at: float) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        look(at)
+
+    monkeypatch.setattr(guard, "_pass", slow)
+    for event in stream[:200]:
+        guard.observe(event)
+    # By the wall clock a pass may be begun before an event of an earlier time comes.
+    running = threading.Thread(target=guard.run_pass)
+    running.start()
+    assert begun.wait(10)
+    before = guard.counts["events"]
+    for event in stream[200:260]:
+        guard.observe(event)
+    assert guard.counts["events"] == before
+    assert guard.counts["held"] == 60
+    guard.run_pass()  # a second one at the same time does nothing
+    go_on.set()
+    running.join()
+    assert guard.counts["passes"] == 1
+    for event in stream[260:]:
+        guard.observe(event)
+        if guard.due(event.ts):
+            monkeypatch.undo()
+            guard.run_pass()
+    guard.finish()
+    assert guard.counts["events"] == len(stream)
+
+
+def test_waiting_events_are_bounded_during_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOST_HELD", 10)
+    stream = events()
+    guard = Guard(CONFIG, judge=BusyJudge())  # type: ignore[arg-type]
+    for event in stream[:50]:
+        guard.observe(event)
+    monkeypatch.setattr(guard, "_pass", lambda at: [guard.observe(e) for e in stream[50:100]])
+    guard.run_pass()
+    assert guard.counts["dropped"] == 40
+    guard.observe(stream[100])
+    assert guard.counts["events"] + len(guard._held) == 50 + 10 + 1
 
 
 @pytest.fixture(scope="module")

@@ -1,51 +1,28 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from ladder_findings import (
+    CONFIG,
+    DAY_S,
+    HOUR_S,
+    KEY,
+    ONE,
+    TWO,
+    Account,
+    found,
+    knowing,
+    together,
+)
 
-from overproof.config.guard import GuardConfig
 from overproof.guard.appeals import AppealOutcome, Appeals
 from overproof.guard.exemptions import Exemptions, sign
 from overproof.guard.ladder import Ladder
-from overproof.guard.parts import Decision, Family, Finding
-from overproof.records.traffic import Action, Evidence, TrafficVerdict
-
-KEY = b"sixteen bytes and more"
-HOUR_S, DAY_S = 3600.0, 86400.0
-CONFIG = GuardConfig()
-TWO = {Family.TEXT: 0.001, Family.USE: 0.01, Family.SAMPLING: 0.7}
-ONE = {Family.TEXT: 0.0001, Family.USE: 0.2, Family.SAMPLING: 0.7}
-
-
-@dataclass
-class Account:
-    index: int
-    account: str
-    org: str | None = None
-    declared_use: str | None = None
-    tokens_out: int = 1000
-
-
-def found(
-    at: float, p: float = 0.0005, families: dict[Family, float] = TWO, **more: object
-) -> Finding:
-    evidence = (
-        Evidence("hours", "use", "24 of 24 hours", 0.01),
-        Evidence("injection", "text", "one opening in 90 % of requests", 0.001),
-    )
-    plain = Finding("account", (0,), at, 9.0, p, 50.0, 5000, families, evidence, "pro",
-                    p_now=p, assumption="exchangeable")  # fmt: skip
-    return replace(plain, **more)  # type: ignore[arg-type]
-
-
-def together(
-    at: float, p: float = 0.0005, families: dict[Family, float] = TWO, **more: object
-) -> Finding:
-    return found(at, p, families, **{"kind": "community", "subject": "c1"} | more)
-
+from overproof.guard.parts import Decision, Family
+from overproof.records.traffic import Action, TrafficVerdict
 
 A = Account(0, "k0", "acme")
 
@@ -136,8 +113,8 @@ def test_it_lapses_to_watch_and_then_off_the_ladder() -> None:
 
 
 def test_a_community_climbs_to_block_its_organisation() -> None:
-    ladder = Ladder(CONFIG)
     members = [Account(i, f"k{i}", "acme") for i in range(4)]
+    ladder = knowing(members)
     said = []
     for step in range(4 * 14):  # every six hours for two weeks
         verdict = community(ladder, together(step * 6 * HOUR_S), members, reported=True)
@@ -149,7 +126,7 @@ def test_a_community_climbs_to_block_its_organisation() -> None:
         (Action.VERIFY, "community", 2.0),
         (Action.BLOCK, "org", 9.0),
     ]
-    new_key = Account(99, "k99", "acme")
+    new_key = Account(99, "k99", "acme", first_seen=9.5 * DAY_S)
     assert ladder.decision(new_key, 10 * DAY_S).action is Action.BLOCK
     assert ladder.decision(Account(98, "k98", "other"), 10 * DAY_S) == Decision()
     mixed = [Account(i, f"m{i}", f"org{i}") for i in range(10, 14)]
@@ -242,11 +219,12 @@ def test_an_appeal_lifts_and_keeps_lifted() -> None:
 
 
 def test_an_organisation_can_be_lifted_and_what_lapsed_is_not_kept() -> None:
-    ladder = Ladder(CONFIG)
     members = [Account(i, f"k{i}", "acme") for i in range(4)]
+    ladder = knowing(members)
     for day in (0, 1, 2, 9):
         community(ladder, together(day * DAY_S), members, reported=True)
-    other = Account(50, "k50", "acme")
+    other = Account(50, "k50", "acme", first_seen=9.5 * DAY_S)
+    assert ladder.decision(other, 10 * DAY_S).action is Action.BLOCK
     assert ladder.lift_org("acme", 10 * DAY_S) is Action.BLOCK
     assert ladder.decision(other, 10 * DAY_S) == Decision()
     assert ladder.lift_org("acme", 10 * DAY_S) is Action.LOG
@@ -299,8 +277,8 @@ def test_a_community_is_acted_on_only_where_members_stand_out_too() -> None:
 
 
 def test_who_was_spared_is_not_blocked_with_the_organisation() -> None:
-    ladder = Ladder(CONFIG)
     members = [Account(i, f"x{i}", "acme") for i in range(3)]
+    ladder = knowing(members)
     for day in (0, 1, 2, 9):
         verdict = community(
             ladder, together(day * DAY_S), members, reported=True, inconspicuous={2}

@@ -24,6 +24,7 @@ from overproof.guard.verdict_files import GrowingFile
 
 MORTAL = Path(__file__).parent.parent / "support" / "mortal_replay.py"
 CONFIG = GuardConfig()
+KEY = "7d1c90b24ea6f3585b07e9d4c2a81f36"
 
 
 def run(events: Path, out: Path, **options: Any) -> Any:
@@ -254,7 +255,7 @@ def test_text_and_its_sketch_come_to_the_same(
     log = write_log(tmp_path / "text.jsonl", rows(count=500, hours=20, text=True))
     with pytest.raises(SecretError, match="OVERPROOF_TEST_KEY"):
         run(log, tmp_path / "none.jsonl", sketcher=EnvironmentSketcher("OVERPROOF_TEST_KEY"))
-    monkeypatch.setenv("OVERPROOF_TEST_KEY", "0123456789abcdef0123456789abcdef")
+    monkeypatch.setenv("OVERPROOF_TEST_KEY", KEY)
     out = tmp_path / "verdicts.jsonl"
     report = run(log, out, sketcher=EnvironmentSketcher("OVERPROOF_TEST_KEY"))
     assert report.guard["sketched here"] == 500
@@ -266,13 +267,13 @@ def test_text_and_its_sketch_come_to_the_same(
 def test_another_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = write_log(tmp_path / "text.jsonl", rows(count=100, text=True))
     out, sketcher = tmp_path / "verdicts.jsonl", EnvironmentSketcher("OVERPROOF_TEST_KEY")
-    monkeypatch.setenv("OVERPROOF_TEST_KEY", "0123456789abcdef0123456789abcdef")
+    monkeypatch.setenv("OVERPROOF_TEST_KEY", KEY)
     stopped(log, out, monkeypatch, sketcher=sketcher)
     plan = SnapshotPlan(resume=True)
-    monkeypatch.setenv("OVERPROOF_TEST_KEY", "fedcba98765432100123456789abcdef")
+    monkeypatch.setenv("OVERPROOF_TEST_KEY", "e1409bd27cf85a36d0b7264f91ca83e5")
     with pytest.raises(RunError, match="another key"):
         run(log, out, sketcher=EnvironmentSketcher("OVERPROOF_TEST_KEY"), snapshots=plan)
-    monkeypatch.setenv("OVERPROOF_TEST_KEY", "0123456789abcdef0123456789abcdef")
+    monkeypatch.setenv("OVERPROOF_TEST_KEY", KEY)
     report = run(log, out, sketcher=EnvironmentSketcher("OVERPROOF_TEST_KEY"), snapshots=plan)
     assert report.events == 100
 

@@ -27,9 +27,9 @@ def slow_words(body: bytes) -> list[tuple[int, int]]:
     found = []
     for at in range(1, len(body) - 8):
         wide = body[at] >= 0xE3
-        if body[at] != 32 and (wide or body[at - 1] == 32):
+        if body[at] not in b" 0" and (wide or body[at - 1] == 32):
             kept = body[at : at + 6] if wide else body[at : at + 7].split(b" ")[0]
-            found.append((at, (int.from_bytes(kept, "little") * BY & (1 << 64) - 1) >> 51))
+            found.append((at, (int.from_bytes(kept, "little") * BY & (1 << 64) - 1) >> 49))
     return found
 
 

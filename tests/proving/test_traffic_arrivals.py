@@ -10,7 +10,13 @@ from random import Random
 import pytest
 
 from overproof.proving.traffic.arrivals import HOUR, SHAPES, Shape, arrivals, gap, heavy_tail
-from overproof.proving.traffic.lengths import CODE, CONVERSATION, NARROW_SHARE, tenant
+from overproof.proving.traffic.lengths import (
+    CODE,
+    CONVERSATION,
+    NARROW_SHARE,
+    WRITING_SHARE,
+    tenant,
+)
 
 START = 1_772_409_600.0  # Monday 2026-03-02T00:00:00Z
 DAY = 86_400.0
@@ -93,3 +99,10 @@ def test_one_tenant_in_eight_asks_at_nearly_one_length() -> None:
         logs = math.sqrt(math.exp(own.into_sigma**2) - 1.0)
         narrow += logs < 0.15
     assert narrow / 1_500 == pytest.approx(NARROW_SHARE, abs=0.03)
+
+
+def test_a_quarter_of_the_tenants_are_sent_more_than_they_send() -> None:
+    rng = Random(6)
+    tenants = [tenant(rng, CONVERSATION) for _ in range(1_500)]
+    writing = sum(own.out > own.into for own in tenants) / len(tenants)
+    assert WRITING_SHARE - 0.06 < writing < WRITING_SHARE + 0.03

@@ -12,7 +12,7 @@ import pytest
 from overproof.errors import MissingExtraError, ModelError
 from overproof.proving.traffic import real
 from overproof.proving.traffic.templates import SLOT
-from overproof.proving.traffic.texts import FAMILIES, Bank, Template, bank_dir, expand
+from overproof.proving.traffic.texts import ATTACKS, FAMILIES, Bank, Template, bank_dir, expand
 
 RUN_WORDS = 8
 RUN_SIGNS = 12
@@ -34,15 +34,16 @@ def runs(bank: str) -> set[tuple[str, ...] | str]:
     """Every run of eight words, or twelve Chinese signs, that a bank's templates can give."""
     found: set[tuple[str, ...] | str] = set()
     rng = Random(0)
-    for path in sorted(bank_dir(bank).glob("*.toml")):
-        for text in strings(tomllib.loads(path.read_text())):
-            for _ in range(24):
-                for fixed in SLOT.split(expand(text, rng))[::2]:
-                    words = re.findall(r"[a-z0-9]+", fixed.lower())
-                    found |= {tuple(words[n : n + RUN_WORDS]) for n in range(len(words) - 7)}
-                    for signs in re.findall(r"[\u4e00-\u9fff]+", fixed):
-                        cuts = range(len(signs) - RUN_SIGNS + 1)
-                        found |= {signs[n : n + RUN_SIGNS] for n in cuts}
+    files = [tomllib.loads(path.read_text()) for path in sorted(bank_dir(bank).glob("*.toml"))]
+    attacks = [family.text for kind in ATTACKS for family in Bank(bank).families[kind]]
+    for text in strings([*files, attacks]):
+        for _ in range(24):
+            for fixed in SLOT.split(expand(text, rng))[::2]:
+                words = re.findall(r"[a-z0-9]+", fixed.lower())
+                found |= {tuple(words[n : n + RUN_WORDS]) for n in range(len(words) - 7)}
+                for signs in re.findall(r"[\u4e00-\u9fff]+", fixed):
+                    cuts = range(len(signs) - RUN_SIGNS + 1)
+                    found |= {signs[n : n + RUN_SIGNS] for n in cuts}
     return found
 
 
@@ -71,6 +72,13 @@ def test_every_kind_is_there_in_english_and_in_chinese(name: str) -> None:
     assert len({bank.payload(rng, 300) for _ in range(200)}) == 200
     assert len(bank.payload(rng, 2_000)) == pytest.approx(2_000, rel=0.3)
     assert re.search(r"[\u4e00-\u9fff]{5}", bank.payload(rng, 100, "zh"))
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_attacks_have_dozens_of_families_in_each_bank_and_none_in_both(kind: str) -> None:
+    fit, test = ({each.name for each in Bank(name).families[kind]} for name in ("fit", "test"))
+    assert min(len(fit), len(test)) > 40
+    assert not fit & test
 
 
 def test_a_benchmark_is_the_same_for_everybody_and_another_in_another_bank() -> None:

@@ -115,6 +115,9 @@ class BusyJudge:
         since = self.since.get(account.index)
         return Decision() if since is None else Decision(Action.WATCH, since)
 
+    def meet(self, accounts: Any) -> None:
+        """Holds nobody to anything, so that whoever is idle may be forgotten."""
+
     def forget(self, indices: Sequence[int]) -> None:
         self.gone += indices
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from overproof.errors import OverproofError
     from overproof.guard.replay import Progress, ReplayReport
 
 __all__ = ["app"]
@@ -79,6 +81,10 @@ def replay_command(
         if said:
             typer.echo(f"\n{said}; the same command with --resume goes on from here", err=True)
         raise
+    except BrokenPipeError:  # whoever read our output has left
+        raise
+    except OSError as error:
+        raise _broken_off(error, out, snapshot, resumable=looks is None) from error
     if as_json:
         from dataclasses import asdict
 
@@ -234,6 +240,25 @@ def sign_exemption_command(
     for name, value in signed.model_dump(exclude_none=True).items():
         said = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as TOML wants it
         typer.echo(f"{name} = {said}")
+
+
+def _broken_off(
+    error: OSError, out: Path, snapshot: Path | None, *, resumable: bool
+) -> OverproofError:
+    """What to say of a full disk or a missing permission in the middle of a replay."""
+    from overproof.errors import RunError
+    from overproof.guard.replay import SnapshotPlan, snapshot_path
+
+    saved = snapshot_path(out, SnapshotPlan(snapshot))
+    mend = "make room" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "mend it"
+    onwards = (
+        f"run the same command with --resume: it goes on from {saved}"
+        if resumable and saved.is_file()
+        else "run the same command again: it begins at the start"
+    )
+    return RunError(
+        str(error.filename or "writing"), error.strerror or str(error), f"{mend} and {onwards}"
+    )
 
 
 def _check_share(option: str, value: float | None) -> None:

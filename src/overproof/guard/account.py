@@ -43,7 +43,6 @@ CHANGES = 4
 LATELY = 32 * 4  # bytes: 32 prompts of four bytes each
 TOKENS = 1 << 31  # no request has more; a hostile log might say so
 SAMPLES = 1 << 10
-SPEAKS = 0.5
 TOO_MANY = 429
 REFUSALS = ("content_filter", "refusal")
 
@@ -64,7 +63,8 @@ class AccountState:
         hours: bit mask of the UTC hours of the week with a request, Monday 0:00 first.
         hour_days: for each UTC hour of the day, in how many clock hours there was a request.
         peak_hour, peak_day: most requests in a clock hour and in a day of age.
-        elicitation, rubric, synthesis: requests whose trait is above 0.5.
+        elicitation, rubric, synthesis: how many requests have the trait, each counted by how
+            certain the text model is.
         techniques: bit mask. technique_requests, technique_refused: requests.
         capabilities: requests by kind of task, 16 of them.
         turns: a `BottomK` sample of the user turns with their counts.
@@ -106,7 +106,7 @@ class AccountState:
         self._day_count = 0
         self._hour = -1
         self._hour_count = 0
-        self.elicitation = self.rubric = self.synthesis = 0
+        self.elicitation = self.rubric = self.synthesis = 0.0
         self.techniques = self.technique_requests = self.technique_refused = 0
         self.capabilities = NO_CAPABILITIES
         self._home: str | None = None
@@ -358,12 +358,13 @@ class AccountState:
 
     def _add_traits(self, sketch: Sketch, refused: bool) -> None:
         self.sketched += 1
-        if sketch.elicitation > SPEAKS:
-            self.elicitation += 1
-        if sketch.rubric > SPEAKS:
-            self.rubric += 1
-        if sketch.synthesis > SPEAKS:
-            self.synthesis += 1
+        # A comparison is false for what is no number.
+        if 0.0 <= sketch.elicitation <= 1.0:
+            self.elicitation += sketch.elicitation
+        if 0.0 <= sketch.rubric <= 1.0:
+            self.rubric += sketch.rubric
+        if 0.0 <= sketch.synthesis <= 1.0:
+            self.synthesis += sketch.synthesis
         technique = sketch.technique
         if 0 < technique < TECHNIQUES:
             self.techniques |= 1 << technique

@@ -2,13 +2,15 @@
 
 Memory is bounded twice: an account idle for ``forget_days`` is forgotten, and beyond
 ``most_accounts`` the longest idle goes first. Both are counted, as a forgotten past is a past that
-no finding can rest on.
+no finding can rest on. Whoever stands under something is passed over, however long idle, and makes
+room only where nobody else is left: else silence would end a block before its time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from overproof.errors import DataError
@@ -35,6 +37,7 @@ class Accounts:
     Attributes:
         forgotten_idle: accounts forgotten for being idle.
         forgotten_full: accounts forgotten to make room.
+        keeps: whether an account stands under something at a time; None where nobody does.
     """
 
     def __init__(
@@ -48,21 +51,23 @@ class Accounts:
         self.on_forget = on_forget
         self.forgotten_idle = 0
         self.forgotten_full = 0
+        self.keeps: Callable[[AccountState, float], bool] | None = None
         self._by_name: OrderedDict[str, AccountState] = OrderedDict()
+        self._passed: dict[str, AccountState] = {}  # passed over: idle for longer than all others
         self._pages: dict[int, list[AccountState | None]] = {}
         self._next = 0
         self._swept = float("-inf")
         self._changed_before = 0  # by accounts since forgotten
 
     def __len__(self) -> int:
-        return len(self._by_name)
+        return len(self._by_name) + len(self._passed)
 
     def __iter__(self) -> Iterator[AccountState]:
         """The longest idle first."""
-        return iter(self._by_name.values())
+        return chain(self._passed.values(), self._by_name.values())
 
     def __contains__(self, account: str) -> bool:
-        return account in self._by_name
+        return account in self._by_name or account in self._passed
 
     def get(self, event: Event) -> AccountState:
         """The account that sent this event, made if it is new or was forgotten.
@@ -71,7 +76,9 @@ class Accounts:
         """
         ts = event.ts
         state = self._by_name.get(event.account)
-        if state is not None and ts - state.last_seen <= self.forget_s:
+        if state is None and event.account in self._passed:
+            state = self._by_name[event.account] = self._passed.pop(event.account)
+        if state is not None and (ts - state.last_seen <= self.forget_s or self._kept(state, ts)):
             self._by_name.move_to_end(event.account)
         else:
             if state is not None:
@@ -84,7 +91,7 @@ class Accounts:
 
     def find(self, account: str) -> AccountState | None:
         """The account by name, None if it is not known (any more)."""
-        return self._by_name.get(account)
+        return self._by_name.get(account) or self._passed.get(account)
 
     def at(self, index: int) -> AccountState | None:
         """The account by index, None if it has been forgotten."""
@@ -106,8 +113,8 @@ class Accounts:
         return self._changed_before + sum(state.changed for state in self)
 
     def _make(self, event: Event) -> AccountState:
-        while len(self._by_name) >= self.most_accounts:
-            self._forget(next(iter(self._by_name.values())))
+        while len(self) >= self.most_accounts:
+            self._forget(self._least_missed(event.ts))
             self.forgotten_full += 1
         state = AccountState(self._next, event.account, event.ts)
         self._next += 1
@@ -122,18 +129,38 @@ class Accounts:
             page = self._pages[number] = [None] * PAGE
         page[at] = state
 
+    def _kept(self, state: AccountState, now: float) -> bool:
+        return self.keeps is not None and self.keeps(state, now)
+
+    def _least_missed(self, now: float) -> AccountState:
+        """The longest idle of those who stand under nothing; of the others, if there are none."""
+        while self._by_name:
+            state = next(iter(self._by_name.values()))
+            if not self._kept(state, now):
+                return state
+            self._passed[state.account] = self._by_name.pop(state.account)
+        return next(iter(self._passed.values()))
+
     def _sweep(self, ts: float) -> None:
         """Forgets whoever is idle too long; once an hour of event time."""
         self._swept = ts
+        free = [state.account for state in self._passed.values() if not self._kept(state, ts)]
+        for account in reversed(free):
+            self._by_name[account] = self._passed.pop(account)
+            self._by_name.move_to_end(account, last=False)
         while self._by_name:
             state = next(iter(self._by_name.values()))
             if ts - state.last_seen <= self.forget_s:
                 return
+            if self._kept(state, ts):
+                self._passed[state.account] = self._by_name.pop(state.account)
+                continue
             self._forget(state)
             self.forgotten_idle += 1
 
     def _forget(self, state: AccountState) -> None:
-        del self._by_name[state.account]
+        if self._by_name.pop(state.account, None) is None:
+            del self._passed[state.account]
         number, at = divmod(state.index, PAGE)
         page = self._pages[number]
         page[at] = None
@@ -148,6 +175,7 @@ class Accounts:
         return {
             "fields": list(FIELDS),
             "accounts": [plain_account(state) for state in self],
+            "passed": len(self._passed),
             "next": self._next,
             "swept": self._swept,
             "forgotten": [self.forgotten_idle, self.forgotten_full, self._changed_before],
@@ -169,6 +197,7 @@ class Accounts:
             held = [restored_account(values) for values in state["accounts"]]
             counts = [int(count) for count in state["forgotten"]]
             following, swept = int(state["next"]), float(state["swept"])
+            passed = int(state.get("passed", 0))
             self.forgotten_idle, self.forgotten_full, self._changed_before = counts
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -176,7 +205,8 @@ class Accounts:
                 f"is damaged ({error})",
                 "replay the log from its beginning",
             ) from error
-        self._by_name = OrderedDict((one.account, one) for one in held)
+        self._passed = {one.account: one for one in held[:passed]}
+        self._by_name = OrderedDict((one.account, one) for one in held[passed:])
         self._pages = {}
         for one in held:
             self._place(one)

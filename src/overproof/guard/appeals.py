@@ -1,6 +1,6 @@
 """Appeals: what a customer may do about a verdict, and what may be learnt from it.
 
-An upheld appeal lifts the verdict and spares the account for a while, and the record stays. It
+An upheld appeal ends what the account stood under and spares it for a while; the record stays. It
 never enters calibration as such: who appeals chooses himself, and an attacker who is believed once
 would teach guard to overlook him. A keyed draw, made before anybody appeals and known to nobody
 outside, puts a share of all accounts into the audit; an upheld appeal of one in the audit stands
@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from overproof.errors import ConfigError
+from overproof.guard.key_strength import weakness_of
 from overproof.records.traffic import Action
 
 __all__ = ["Appeal", "AppealOutcome", "Appeals"]
@@ -57,17 +58,18 @@ class Appeals:
     """The record of appeals.
 
     Args:
-        key: secret bytes of the audit's draw, at least 16.
+        key: secret bytes of the audit's draw, at least 16, and not almost all of them one byte.
         audit_share: which share of all accounts the draw picks, in (0, 1].
         spare_days: how long an upheld appeal keeps an account from ``soften`` and above.
 
     Raises:
-        ConfigError: a key too short, a share that is none.
+        ConfigError: a key that could be guessed, a share that is none.
     """
 
     def __init__(self, key: bytes, audit_share: float = 0.1, spare_days: float = 30.0) -> None:
-        if len(key) < 16:
-            raise ConfigError("the key of audits", "is too short", "use at least 16 random bytes")
+        if weakness := weakness_of(key):
+            reason = "is too short" if weakness == "short" else "is too regular to be secret"
+            raise ConfigError("the key of audits", reason, "use at least 16 random bytes")
         if not 0 < audit_share <= 1:
             raise ConfigError("the audit's share", f"is {audit_share}", "name one in (0, 1]")
         self._key = key
@@ -75,6 +77,7 @@ class Appeals:
         self.spare_days = spare_days
         self._records: list[Appeal] = []
         self._spared: dict[str, float] = {}
+        self._upheld: dict[str, float] = {}
 
     @property
     def records(self) -> tuple[Appeal, ...]:
@@ -96,13 +99,21 @@ class Appeals:
         decided_by: str,
         reason: str,
     ) -> Appeal:
-        """Record a decision; an upheld one spares the account. `Ladder.lift` ends the verdict."""
+        """Record a decision; an upheld one ends what the account stands under, and spares it."""
         appeal = Appeal(account, at, outcome, action, decided_by, reason, self.audited(account))
         self._records.append(appeal)
         if outcome is AppealOutcome.UPHELD:
             until = at + self.spare_days * DAY_S
             self._spared[account] = max(until, self._spared.get(account, until))
+            self._upheld[account] = max(at, self._upheld.get(account, at))
         return appeal
+
+    def upheld_at(self, account: str) -> float | None:
+        """When the account's last upheld appeal was decided, event time; None if none was.
+
+        Nothing that the account came to stand under by then binds it any more.
+        """
+        return self._upheld.get(account)
 
     def spares(self, account: str, now: float) -> str | None:
         """Why the account is spared at ``now``, in words; None where no appeal spares it."""
@@ -142,3 +153,7 @@ class Appeals:
             for one in state["records"]
         ]
         self._spared = {account: float(until) for account, until in state["spared"]}
+        self._upheld = {}
+        for one in self._records:
+            if one.outcome is AppealOutcome.UPHELD:
+                self._upheld[one.account] = max(one.at, self._upheld.get(one.account, one.at))

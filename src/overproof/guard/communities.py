@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from overproof.guard.shared import SharedEvidence
 if TYPE_CHECKING:
     from overproof.guard.accounts import AccountState
 
-__all__ = ["CommunityIds", "find_communities", "measure_population"]
+__all__ = ["CommunityIds", "drawn", "find_communities", "measure_population"]
 
 SAMPLE = 20_000
 MOST_THINGS = 256
@@ -210,3 +210,17 @@ def _edges(states: Sequence[AccountState], things: Sequence[SharedThing]) -> lis
         if left <= 0:
             break
     return edges
+
+
+def drawn(name: str, community: Community) -> dict[str, Any]:
+    """What a drawing of a community is made from, as plain values."""
+    accounts = {member.index: member.account for member in community.members}
+    return {
+        "id": name,
+        "at": community.now,
+        "members": list(accounts.values()),
+        "edges": [
+            [accounts[edge.a], accounts[edge.b], edge.kind, round(edge.weight, 3)]
+            for edge in community.edges
+        ],
+    }

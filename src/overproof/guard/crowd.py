@@ -60,7 +60,7 @@ def one_vote_each(values: Sequence[float]) -> float:
     return float(array.mean()) if array.size else NAN
 
 
-def trait_share(community: Community, trait: Callable[[AccountState], int]) -> float:
+def trait_share(community: Community, trait: Callable[[AccountState], float]) -> float:
     """Mean over members of the share of their requests with a trait of the text."""
     return one_vote_each(
         [

@@ -5,8 +5,9 @@ preset age, and communities are looked for at preset times of day, so that a rep
 the decisions that the gateway took. Two things would stop a request for too long and are moved off
 its path without changing what they come to. Looks that come due together are spread over the
 events that follow, at most ``MOST_LOOKS`` an event, but never past the account's own next one. The
-community pass is run by whoever drives this, between two events, when `Guard.due` says so; until
-it has been, later events are held back and learnt from afterwards, at most ``MOST_HELD`` of them.
+community pass is run by whoever drives this, when `Guard.due` says so, or by the event that it is
+due before; until it has been, later events are held back and learnt from afterwards, at most
+``MOST_HELD`` of them.
 In a gateway, where nobody has put the events in order, an `Intake` stands before all this.
 """
 
@@ -14,15 +15,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from operator import attrgetter
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from overproof.guard.accounts import Accounts, AccountState
-from overproof.guard.communities import find_communities
+from overproof.guard.communities import drawn, find_communities
 from overproof.guard.identities import CommunityIds
-from overproof.guard.parts import Community, Decision
+from overproof.guard.parts import Decision
 from overproof.guard.schedule import LookSchedule
 from overproof.guard.shared import SharedEvidence
 from overproof.guard.signals.accounts import account_vector
@@ -60,6 +63,7 @@ class Guard:
             record what a judge is made from) and decides nothing.
         recorder: told of every look.
         intake: sees to repeats and wrong clocks, unless a `ReorderBuffer` has done so before.
+        passes: whether `observe` runs the passes that are due, and its caller waits.
 
     Attributes:
         accounts: what is remembered of each account.
@@ -75,17 +79,23 @@ class Guard:
         judge: Judge | None = None,
         recorder: LookRecorder | None = None,
         intake: Intake | None = None,
+        passes: bool = False,
     ) -> None:
         self.config = config
         self.sketcher = sketcher
         self.judge = judge
         self.recorder = recorder
         self.accounts = Accounts(config.forget_days, config.most_accounts, self._forgotten)
+        if judge is not None:
+            judge.meet(self.accounts)
         self.shared = SharedEvidence(config.communities)
         self.counts: Counter[str] = Counter()
         self.intake = intake
         if intake is not None:
             intake.counts = self.counts
+        self.passes = passes
+        self._lock = RLock()  # of one event, and of the beginning and the end of a pass
+        self._passing = False
         self._ids = CommunityIds()
         self._looks = LookSchedule(config.looks.ages_h)
         self._every = config.communities.every_h * HOUR_S
@@ -96,8 +106,6 @@ class Guard:
         self._held: deque[Event] = deque()
         self._verdicts: list[TrafficVerdict] = []
         self._found: list[dict[str, Any]] = []
-
-    # ------------------------------------------------------------ one event
 
     def observe(self, event: Event, *, strict: bool = True) -> Decision:
         """Learn from one event; events come in order of their time, or nearly so.
@@ -123,20 +131,30 @@ class Guard:
             return _UNDECIDED
 
     def _observe(self, event: Event) -> Decision:
-        intake = self.intake
-        if intake is not None:
-            admitted = intake.admit(event, self._light)
-            if intake.news:
-                self._heed(intake)
-            if admitted is None:
-                return self._decision(event, intake.newest)
-            event = admitted
-        if self._held:
-            self._catch_up()
-        if self._held or event.ts >= self._next_pass:
-            self._hold(event)
-            return self._decision(event, event.ts)
-        return self._take(event)
+        with self._lock:
+            intake = self.intake
+            if intake is not None:
+                admitted = intake.admit(event, self._light)
+                if intake.news and not self._passing:
+                    self._heed(intake)
+                if admitted is None:
+                    return self._decision(event, intake.newest)
+                event = admitted
+            if self.passes and not self._passing:
+                self._bring_up(event.ts)
+            elif self._held:
+                self._catch_up()
+            if self._held or self._passing or event.ts >= self._next_pass:
+                self._hold(event)
+                return self._decision(event, event.ts)
+            return self._take(event)
+
+    def _bring_up(self, now: float) -> None:
+        """Run every pass that is due by ``now``, each after the events before it."""
+        self._catch_up(len(self._held))
+        while self.due(now):
+            self.run_pass()
+            self._catch_up(len(self._held))
 
     def _take(self, event: Event) -> Decision:
         counts, ts = self.counts, event.ts
@@ -204,14 +222,15 @@ class Guard:
         """Keep an event until the pass that is due was run, without its text.
 
         Where too many wait already, the pass is missed, and the first one, if it is still in the
-        others' way, is dropped: its clock is ahead of theirs, by less than a day.
+        others' way, is dropped: its clock is ahead of theirs, by less than a day. During a pass
+        nothing can be taken, and the first one is dropped.
         """
         held = self._held
         if len(held) >= MOST_HELD:
-            if held[-1].ts >= self._next_pass:  # nobody runs the passes: go on without this one
+            if held[-1].ts >= self._next_pass and not self._passing:  # nobody runs the passes
                 self.counts["passes missed"] += 1
                 self._set_pass(held[-1].ts)
-            if held[0].ts >= self._next_pass:
+            if held[0].ts >= self._next_pass or self._passing:
                 held.popleft()
                 self.counts["dropped"] += 1
             self._catch_up()
@@ -220,11 +239,9 @@ class Guard:
 
     def _catch_up(self, most: int = MOST_CAUGHT_UP) -> None:
         held = self._held
-        while held and most and held[0].ts < self._next_pass:
+        while held and most and not self._passing and held[0].ts < self._next_pass:
             self._take(held.popleft())
             most -= 1
-
-    # ------------------------------------------------------------ looks and passes
 
     def due(self, now: float) -> bool:
         """Is a community pass due by ``now``, in event time? Then run it before the next event."""
@@ -238,17 +255,23 @@ class Guard:
         Seconds of work, not for the path of a request. It may run in a thread of its own while
         ``observe`` is called: events that come meanwhile are held.
         """
-        at = self._next_pass
-        if at == float("inf"):
-            return
-        if self._fresh:  # else it would find what the last one found
-            self._look_around(at, None)
-            self._forget()
-            self._pass(at)
-            self._fresh = False
-            self.counts["passes"] += 1
-        if self._next_pass == at:  # else time was turned back meanwhile
-            self._set_pass(at)
+        with self._lock:
+            at = self._next_pass
+            if self._passing or at == float("inf"):
+                return
+            self._passing = True
+        try:
+            if self._fresh:  # else it would find what the last one found
+                self._look_around(at, None)
+                self._forget()
+                self._pass(at)
+                self._fresh = False
+                self.counts["passes"] += 1
+        finally:
+            with self._lock:
+                self._passing = False
+                if self._next_pass == at:  # else too many waited, and it was given up
+                    self._set_pass(at)
 
     def _pass(self, at: float) -> None:
         found = find_communities(self.shared, self.accounts, at, self.config.communities)
@@ -262,12 +285,9 @@ class Guard:
         if self.judge is None:
             return
         judged = self.judge.communities(names, found, vectors, at)
-        self._keep(judged.verdicts)
-        if judged.banned:
-            self.shared.ban(judged.banned, at)
-        for name, community in zip(names, found, strict=True):
-            if name in judged.reported:
-                self._found.append(_drawn(name, community))
+        self._keep(judged.verdicts, judged.banned, at)
+        reported = (pair for pair in zip(names, found, strict=True) if pair[0] in judged.reported)
+        self._found += [drawn(name, community) for name, community in reported]
 
     def _set_pass(self, now: float) -> None:
         """The next pass is at the first whole multiple of the interval after ``now``."""
@@ -291,11 +311,8 @@ class Guard:
         if self.judge is None:
             return
         judged = self.judge.account(account, look, at, vector)
-        if judged is None:
-            return
-        self._keep(judged.verdicts)
-        if judged.banned:
-            self.shared.ban(judged.banned, at)
+        if judged is not None:
+            self._keep(judged.verdicts, judged.banned, at)
 
     def _forgotten(self, account: AccountState) -> None:
         self._looks.forget(account.index)
@@ -304,25 +321,24 @@ class Guard:
 
     def _forget(self) -> None:
         """Let the others know, once a pass: it goes through all that they remember."""
-        if self._gone:
-            self.shared.forget(self._gone)
-            if self.judge is not None:
-                self.judge.forget(self._gone)
-            self._gone = []
+        gone, self._gone = self._gone, []
+        self.shared.forget(gone)
+        if self.judge is not None:
+            self.judge.forget(gone)
 
-    # ------------------------------------------------------------ what came of it
-
-    def _keep(self, verdicts: list[TrafficVerdict]) -> None:
+    def _keep(self, verdicts: list[TrafficVerdict], banned: Collection[int], at: float) -> None:
         for verdict in verdicts:
             self._verdicts.append(verdict)
             self.counts[f"verdicts: {verdict.action}"] += 1
+        if banned:
+            self.shared.ban(banned, at)
 
     def verdicts(self) -> list[TrafficVerdict]:
         """Those taken since the last call, in order of event time, and no others will precede."""
         if not self._verdicts:
             return []
         settled = self._looks.earliest
-        self._verdicts.sort(key=_when)  # stable: within one time, as they were taken
+        self._verdicts.sort(key=attrgetter("decided_at"))  # stable
         ready = [verdict for verdict in self._verdicts if verdict.decided_at <= settled]
         self._verdicts = self._verdicts[len(ready) :]
         return ready
@@ -381,20 +397,3 @@ class Guard:
             if "intake" in state:  # else of a replay, whose buffer keeps this
                 self.intake.restore(state["intake"])
         self._next_pass, self._now, self._fresh = state["times"]
-
-
-def _when(verdict: TrafficVerdict) -> float:
-    return verdict.decided_at
-
-
-def _drawn(name: str, community: Community) -> dict[str, Any]:
-    accounts = {member.index: member.account for member in community.members}
-    return {
-        "id": name,
-        "at": community.now,
-        "members": list(accounts.values()),
-        "edges": [
-            [accounts[edge.a], accounts[edge.b], edge.kind, round(edge.weight, 3)]
-            for edge in community.edges
-        ],
-    }

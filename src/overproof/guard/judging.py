@@ -20,7 +20,7 @@ from overproof.records.traffic import Action, Evidence, TrafficVerdict
 
 if TYPE_CHECKING:
     from overproof.config.guard import GuardConfig
-    from overproof.guard.accounts import AccountState
+    from overproof.guard.accounts import Accounts, AccountState
     from overproof.guard.appeals import Appeals
     from overproof.guard.instruments import Instruments
 
@@ -162,6 +162,11 @@ class Judge:
     def decision(self, account: AccountState, now: float) -> Decision:
         """The rung that an account stands on."""
         return self.ladder.decision(account, now)
+
+    def meet(self, accounts: Accounts) -> None:
+        """Know all accounts: who else belongs to an organisation, and whom not to forget."""
+        self.ladder.known = accounts
+        accounts.keeps = self.ladder.stands
 
     def forget(self, indices: Sequence[int]) -> None:
         """Accounts that are known no more."""

@@ -16,44 +16,53 @@ The rule, in full:
 * one rung further when *renewed*: the evidence is as strong at a later look or pass, which by
   itself is at ``p <= family_p`` too, at least ``rise_after_h`` after the rung was taken.
 * ``block`` only where ``verify`` has stood unanswered for ``answer_days`` and is renewed: of a
-  community, or of an account at ``strong`` evidence. A community all of whose members belong to
-  one organisation blocks the organisation.
+  community, or of an account at ``strong`` evidence. Each member has all that time for itself,
+  whenever it joined. Where the members held are all that guard remembers of one organisation, the
+  organisation is blocked: accounts of it that turn up afterwards too, and none known before.
 
 Each rung lapses unless renewed: first to ``watch``, then off the ladder. Signed exemptions and
-upheld appeals hold an account at ``watch``, and what it was spared is recorded with the reason.
+upheld appeals hold an account at ``watch``, and what it was spared is recorded with the reason. An
+upheld appeal also ends for good whatever the account had come to stand under by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from overproof.config.guard import GuardConfig
 from overproof.guard.appeals import Appeals
 from overproof.guard.exemptions import Exemptions
 from overproof.guard.parts import Decision, Finding
-from overproof.guard.standings import Hold, Standing, lasts_s, standing_at
-from overproof.guard.verdict_making import Holder, evidence_of, subject_of, verdict_of
+from overproof.guard.sparing import INCONSPICUOUS, Sparing, Sparings
+from overproof.guard.standings import (
+    Hold,
+    Standing,
+    held_from,
+    held_plain,
+    highest,
+    lasts_s,
+    renewed,
+    risen,
+    standing_at,
+    standings_from,
+    standings_plain,
+    unlapsed,
+)
+from overproof.guard.verdict_making import (
+    Holder,
+    evidence_of,
+    is_organisation,
+    subject_of,
+    verdict_of,
+)
 from overproof.records.traffic import Action, TrafficVerdict
 
 __all__ = ["INCONSPICUOUS", "Holder", "Ladder", "Sparing"]
 
-HOUR_S = 3600.0
 DAY_S = 86400.0
 NOTHING = Decision()
 MOST_REASONS = 3
-INCONSPICUOUS = "its own conduct does not stand out"
-
-
-@dataclass(frozen=True)
-class Sparing:
-    """An account kept from an action by a permission, an upheld appeal, or its own conduct."""
-
-    at: float
-    account: str
-    action: Action
-    reason: str
 
 
 class Ladder:
@@ -66,7 +75,8 @@ class Ladder:
         appeals: those decided.
 
     Attributes:
-        spared: what accounts were spared, once for each action and reason.
+        known: every account that guard remembers; None where nobody says, and then no
+            organisation is blocked as such.
     """
 
     def __init__(
@@ -77,24 +87,30 @@ class Ladder:
     ) -> None:
         self.rules = config.ladder
         self.alpha = config.looks.false_positive_rate
-        self.exemptions = exemptions or Exemptions()
         self.appeals = appeals
-        self.spared: list[Sparing] = []
-        self._spared: set[tuple[str, Action, str]] = set()
+        self._sparings = Sparings(exemptions or Exemptions(), appeals)
+        self.known: Iterable[Holder] | None = None
         self._standings: dict[str, Standing] = {}
         self._holds: dict[int, dict[str, Hold]] = {}
         self._orgs: dict[str, Hold] = {}
         self._tidied = float("-inf")
 
+    @property
+    def spared(self) -> list[Sparing]:
+        """What accounts were spared, once for each action and reason."""
+        return self._sparings.told
+
     # ------------------------------------------------------------ findings in, verdicts out
 
     def account(self, finding: Finding, holder: Holder) -> TrafficVerdict | None:
         """Take a finding about one account; a verdict where something is to be said."""
+        appealed = self._settle([holder])
         entry = Action.LOG
         if finding.p_value <= self.rules.watch_p:
             entry = Action.WATCH
         strong = finding.p_value <= self.rules.strong * self.alpha
-        if finding.p_value <= self.alpha and self._agree(finding):
+        old = appealed and finding.p_now > self.rules.family_p  # what the appeal was about
+        if finding.p_value <= self.alpha and self._agree(finding) and not old:
             with_others = any(
                 key.startswith("c:") and standing_at(hold, finding.at, self.rules)[0].rung
                 >= Action.SOFTEN.rung
@@ -122,6 +138,7 @@ class Ladder:
             alike: whether enough members stand out by their own conduct too.
             inconspicuous: indices of members whose own conduct does not stand out.
         """
+        self._settle(holders)
         entry = Action.WATCH if reported or finding.p_value <= self.rules.watch_p else Action.LOG
         if reported and alike and self._agree(finding):
             entry = Action.SOFTEN
@@ -155,8 +172,9 @@ class Ladder:
             if entry.rung < Action.SOFTEN.rung or finding.p_now > self.rules.family_p:
                 return []  # not renewed: it lapses when it was said to
             if standing is not None:
-                action = max(action, self._risen(standing, now, may_block), key=_rung)
-        held, reasons = self._sort_out(holders, action, now, inconspicuous)
+                up = risen(standing, now, self.rules, may_block=may_block)
+                action = max(action, up, key=_rung)
+        held, reasons = self._sparings.sort_out(holders, action, now, inconspicuous)
         if action.rung >= Action.SOFTEN.rung and not held:
             action, held = Action.WATCH, list(holders)
         since = now if standing is None or action is not current else standing.since
@@ -165,7 +183,10 @@ class Ladder:
         with_it = [holder for holder, rung in zip(held, own, strict=True) if rung is action]
         said = []
         if with_it:
-            whole = len(with_it) == len(holders)
+            since_org = self._blocked_since(with_it[0].org, now)
+            whole = action is Action.BLOCK and is_organisation(
+                holders, with_it, self.known, since_org
+            )
             told = self._set(
                 key, finding, with_it, action, since=since, spared=reasons, whole=whole
             )
@@ -184,7 +205,15 @@ class Ladder:
         mine = Action.LOG if hold is None else standing_at(hold, now, self.rules)[0]
         if hold is None or mine.rung < Action.SOFTEN.rung:
             return entry
-        return min(action, max(mine, self._risen(hold, now, may_block), key=_rung), key=_rung)
+        up = risen(hold, now, self.rules, may_block=may_block)
+        return min(action, max(mine, up, key=_rung), key=_rung)
+
+    def _blocked_since(self, org: str | None, now: float) -> float:
+        """Since when an organisation is blocked as such; infinite if it is not."""
+        hold = None if org is None else self._orgs.get(org)
+        if hold is None or standing_at(hold, now, self.rules)[0] is not Action.BLOCK:
+            return float("inf")
+        return hold.since
 
     def _follow(
         self, key: str, finding: Finding, held: Sequence[Holder], action: Action
@@ -193,58 +222,28 @@ class Ladder:
         now = finding.at
         expires = now + lasts_s(action, self.rules)
         evidence = evidence_of(finding, {})
-        words, new = tuple(one.detail for one in evidence[:MOST_REASONS]), False
-        for holder in held:
-            mine = self._holds.setdefault(holder.index, {})
-            before = mine.get(key)
-            stays = before is not None and before.action is action and before.expires_at > now
-            mine[key] = Hold(action, before.since if stays and before else now, expires, words)
-            new |= not stays
+        words = tuple(one.detail for one in evidence[:MOST_REASONS])
+        new = self._bind(key, held, action, now, words)
         subject = subject_of(key, finding, held, action, whole=False)
         said = verdict_of(subject, finding, held, action, evidence=evidence, expires=expires)
         return [said] if new else []
 
-    def _risen(self, standing: Standing | Hold, now: float, may_block: bool) -> Action:
-        """Where a renewal leads from here."""
-        stood = now - standing.since
-        if standing.action is Action.VERIFY:
-            answered = stood < self.rules.answer_days * DAY_S
-            return Action.VERIFY if answered or not may_block else Action.BLOCK
-        if stood < self.rules.rise_after_h * HOUR_S:
-            return standing.action
-        return list(Action)[min(standing.action.rung + 1, Action.BLOCK.rung)]
-
-    def _sort_out(
+    def _bind(
         self,
-        holders: Sequence[Holder],
+        key: str,
+        held: Sequence[Holder],
         action: Action,
         now: float,
-        inconspicuous: Collection[int],
-    ) -> tuple[list[Holder], dict[str, str]]:
-        """Those who bear the action, and why a permission or an appeal spares others."""
-        if action.rung < Action.SOFTEN.rung:
-            return list(holders), {}
-        held, reasons = [], {}
-        for holder in holders:
-            reason = self._spares(holder, now)
-            if reason is not None:
-                reasons[holder.account] = reason
-            elif holder.index in inconspicuous:
-                reason = INCONSPICUOUS  # no permission: the verdict does not say that it is one
-            else:
-                held.append(holder)
-                continue
-            told = (holder.account, action, reason)
-            if told not in self._spared:
-                self._spared.add(told)
-                self.spared.append(Sparing(now, holder.account, action, reason))
-        return held, reasons
-
-    def _spares(self, holder: Holder, now: float) -> str | None:
-        said = self.exemptions.spares(holder.account, holder.org, holder.declared_use, now)
-        if said is None and self.appeals is not None:
-            said = self.appeals.spares(holder.account, now)
-        return said
+        words: tuple[str, ...],
+    ) -> bool:
+        """Hold members to a rung, each since it came there itself; whether one did so now."""
+        new = False
+        for holder in held:
+            mine = self._holds.setdefault(holder.index, {})
+            before = mine.get(key)
+            mine[key] = renewed(before, action, now, words, self.rules)
+            new |= before is None or mine[key].since != before.since
+        return new
 
     def _set(
         self,
@@ -261,12 +260,12 @@ class Ladder:
         expires = now + lasts_s(action, self.rules)
         evidence = evidence_of(finding, spared)
         words = tuple(one.detail for one in evidence[:MOST_REASONS])
-        for holder in held:
-            mine = self._holds.setdefault(holder.index, {})
-            mine[key] = Hold(action, since, expires, words)
+        new = self._bind(key, held, action, now, words)
         subject = subject_of(key, finding, held, action, whole=whole)
         if subject.kind == "org":
-            self._orgs[subject.id] = Hold(action, since, expires, words)
+            new |= self._blocked_since(subject.id, now) > now  # it was not: the verdict says so
+            of_old = self._orgs.get(subject.id)
+            self._orgs[subject.id] = renewed(of_old, action, now, words, self.rules)
         before = self._standings.get(key)
         said_of = set(subject.members)
         quiet = (
@@ -274,6 +273,7 @@ class Ladder:
             and before.action is action
             and now < before.said_until - lasts_s(action, self.rules) / 2
             and said_of <= before.said_of
+            and not new
         )
         if before is not None and before.action is action:
             said_of |= before.said_of
@@ -289,31 +289,52 @@ class Ladder:
         """The rung that an account stands on at ``now``; under a microsecond for most."""
         if holder.index not in self._holds and not (self._orgs and holder.org in self._orgs):
             return NOTHING
-        if self._spares(holder, now) is not None:
+        if self._sparings.why(holder, now) is not None:
             return NOTHING  # what it was spared is on record
         return self._stands(holder, now)
 
-    def _stands(self, holder: Holder, now: float) -> Decision:
-        """The highest of what it is held to, whether it is spared or not."""
+    def stands(self, holder: Holder, now: float) -> bool:
+        """Is it held to ``soften`` or above, so that it must not be forgotten?"""
+        return self._stands(holder, now).action.rung >= Action.SOFTEN.rung
+
+    def _stands(self, holder: Holder, now: float, *, appeals: bool = True) -> Decision:
+        """The highest of what it is held to, whether a permission spares it or not."""
         holds = list(self._holds.get(holder.index, {}).values())
-        if holder.org is not None and holder.org in self._orgs:
-            holds.append(self._orgs[holder.org])
-        best = NOTHING
-        for hold in holds:
-            action, until = standing_at(hold, now, self.rules)
-            if action.rung > best.action.rung:
-                best = Decision(action, hold.since, until, hold.reasons)
-        return best
+        of_org = None if holder.org is None else self._orgs.get(holder.org)
+        if of_org is not None and holder.first_seen >= of_org.since:  # else known before, and no
+            holds.append(of_org)  # member, or it is held as a member
+        ended = self.appeals.upheld_at(holder.account) if appeals and self.appeals else None
+        if ended is not None:
+            holds = [hold for hold in holds if hold.since > ended]
+        return highest(holds, now, self.rules)
+
+    def _settle(self, holders: Sequence[Holder]) -> bool:
+        """Drop what upheld appeals ended, before new evidence is weighed; whether there was one."""
+        if self.appeals is None:
+            return False
+        upheld = False
+        for holder in holders:
+            ended = self.appeals.upheld_at(holder.account)
+            if ended is None:
+                continue
+            upheld = True
+            mine = self._holds.pop(holder.index, {})
+            if left := {key: hold for key, hold in mine.items() if hold.since > ended}:
+                self._holds[holder.index] = left
+            own = self._standings.get(f"a:{holder.index}")
+            if own is not None and own.since <= ended:
+                del self._standings[f"a:{holder.index}"]
+        return upheld
 
     def lift(self, holder: Holder, now: float) -> Action:
-        """End everything that an account stands under by itself, as an upheld appeal does.
+        """End everything that an account stands under by itself; an upheld appeal needs no call.
 
         What its organisation stands under stays; see `lift_org`.
 
         Returns:
             The rung it stood on.
         """
-        stood = self._stands(holder, now).action
+        stood = self._stands(holder, now, appeals=False).action
         self._holds.pop(holder.index, None)
         self._standings.pop(f"a:{holder.index}", None)
         return stood
@@ -332,17 +353,10 @@ class Ladder:
         if now - self._tidied < DAY_S:
             return
         self._tidied = now
-
-        def lapsed(held: Hold | Standing) -> bool:
-            return standing_at(held, now, self.rules)[0] is Action.LOG
-
-        self._standings = {key: one for key, one in self._standings.items() if not lapsed(one)}
-        left = {
-            index: {key: hold for key, hold in mine.items() if not lapsed(hold)}
-            for index, mine in self._holds.items()
-        }
+        self._standings = unlapsed(self._standings, now, self.rules)
+        left = {index: unlapsed(mine, now, self.rules) for index, mine in self._holds.items()}
         self._holds = {index: mine for index, mine in left.items() if mine}
-        self._orgs = {org: hold for org, hold in self._orgs.items() if not lapsed(hold)}
+        self._orgs = unlapsed(self._orgs, now, self.rules)
 
     def forget(self, indices: Sequence[int]) -> None:
         """Accounts that are known no more."""
@@ -353,45 +367,21 @@ class Ladder:
     def state(self) -> Any:
         """Plain values for a snapshot; appeals keep their own."""
         return {
-            "standings": [
-                [key, str(one.action), one.since, one.expires_at, one.said_until,
-                 sorted(one.said_of)]
-                for key, one in self._standings.items()
-            ],
-            "holds": [
-                [index, [[key, *_plain(hold)] for key, hold in mine.items()]]
-                for index, mine in self._holds.items()
-            ],
-            "orgs": [[org, *_plain(hold)] for org, hold in self._orgs.items()],
+            "standings": standings_plain(self._standings),
+            "holds": [[index, held_plain(mine)] for index, mine in self._holds.items()],
+            "orgs": held_plain(self._orgs),
             "tidied": self._tidied,
-            "spared": [asdict(one) | {"action": str(one.action)} for one in self.spared],
-        }  # fmt: skip
+            "spared": self._sparings.state(),
+        }
 
     def restore(self, state: Any) -> None:
         """Take a snapshot's values."""
-        self._standings = {
-            key: Standing(Action(action), since, expires, until, set(said))
-            for key, action, since, expires, until, said in state["standings"]
-        }
-        self._holds = {
-            index: {key: _hold(plain) for key, *plain in mine} for index, mine in state["holds"]
-        }
-        self._orgs = {org: _hold(plain) for org, *plain in state["orgs"]}
+        self._standings = standings_from(state["standings"])
+        self._holds = {index: held_from(mine) for index, mine in state["holds"]}
+        self._orgs = held_from(state["orgs"])
         self._tidied = float(state["tidied"])
-        self.spared = [
-            Sparing(**one | {"action": Action(one["action"])}) for one in state["spared"]
-        ]
-        self._spared = {(one.account, one.action, one.reason) for one in self.spared}
+        self._sparings.restore(state["spared"])
 
 
 def _rung(action: Action) -> int:
     return action.rung
-
-
-def _plain(hold: Hold) -> list[Any]:
-    return [str(hold.action), hold.since, hold.expires_at, list(hold.reasons)]
-
-
-def _hold(plain: Sequence[Any]) -> Hold:
-    action, since, expires, reasons = plain
-    return Hold(Action(action), since, expires, tuple(reasons))

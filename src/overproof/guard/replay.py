@@ -25,7 +25,7 @@ from overproof.guard.reading import LogReader
 from overproof.guard.sketching import EnvironmentSketcher
 from overproof.guard.snapshots import read_snapshot, write_snapshot
 from overproof.guard.stopping import Stopping
-from overproof.guard.verdict_files import GrowingFile
+from overproof.guard.verdict_files import GrowingFile, naming
 from overproof.records.files import write_atomically
 from overproof.records.hashing import content_hash
 from overproof.records.traffic import Event
@@ -43,6 +43,7 @@ __all__ = [
     "communities_path",
     "record_path",
     "replay",
+    "snapshot_path",
 ]
 
 MOST_SPARED = 1000
@@ -123,6 +124,11 @@ def record_path(verdicts: Path) -> Path:
     return verdicts.with_name(f"{verdicts.stem}.replay.json")
 
 
+def snapshot_path(verdicts: Path, plan: SnapshotPlan) -> Path:
+    """Where a replay saves while it runs: ``NAME.jsonl.snapshot``, unless the plan says."""
+    return plan.path or verdicts.with_name(f"{verdicts.name}.snapshot")
+
+
 def replay(
     events: Path,
     out: Path,
@@ -155,11 +161,13 @@ def replay(
         ConfigError: an output would be written over an input or another output, or cannot be.
         DataError: the log cannot be read, or too much of it is no events.
         RunError: the snapshot is of another replay.
+        OSError: a full disk, a missing permission; it names the file. From the last snapshot one
+            can go on; where there was none yet, nothing half written is left.
         KeyboardInterrupt: stopped; a snapshot was written.
     """
     plan = snapshots or SnapshotPlan()
     guard = Guard(config, judge=judge, recorder=recorder)
-    outputs = [out, communities_path(out), record_path(out), _snapshot_path(out, plan)]
+    outputs = [out, communities_path(out), record_path(out), snapshot_path(out, plan)]
     partial = [path.with_name(f"{path.name}.partial") for path in outputs[:2]]
     check_outputs(events, [*outputs, *partial, *([] if looks is None else [looks])])
     return _Replay(events, out, guard, sketcher, plan).run(progress)
@@ -173,7 +181,7 @@ class _Replay:
     ) -> None:
         config, judge = guard.config, guard.judge
         self.out, self.plan, self.sketcher = out, plan, sketcher
-        self.path = _snapshot_path(out, plan)
+        self.path = snapshot_path(out, plan)
         if plan.resume and guard.recorder is not None:
             raise ConfigError(
                 "--resume", "what was recorded before is not in a snapshot", "begin anew"
@@ -199,8 +207,8 @@ class _Replay:
             return self._finished()
         written = self.saved.get("written", [None, None])
         with (
-            GrowingFile(self.out, written[0]) as self.verdicts,
-            GrowingFile(communities_path(self.out), written[1]) as self.communities,
+            GrowingFile(self.out, written[0], self.path) as self.verdicts,
+            GrowingFile(communities_path(self.out), written[1], self.path) as self.communities,
             Stopping() as stopping,
             rare_collections(),
         ):
@@ -223,10 +231,10 @@ class _Replay:
             self._write()
             report = self._report(first)
             states = [self.verdicts.state(), self.communities.state()]
-            write_atomically(
-                record_path(self.out), json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
-            )
-            write_snapshot(self.path, self.identity, {"done": asdict(report), "written": states})
+            said = json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
+            with naming(record_path(self.out)):
+                write_atomically(record_path(self.out), said)
+            self._snap({"done": asdict(report), "written": states})
             self.verdicts.finish()
             self.communities.finish()
         self.path.unlink()
@@ -290,9 +298,13 @@ class _Replay:
             "buffer": self.buffer.state(),
             "guard": self.guard.state(),
         }
-        write_snapshot(self.path, self.identity, state)
+        self._snap(state)
         self.last_saved = time.monotonic()
         self.save_s = self.last_saved - began
+
+    def _snap(self, state: dict[str, Any]) -> None:
+        with naming(self.path):
+            write_snapshot(self.path, self.identity, state)
 
     def _restore(self) -> None:
         if key := self.saved["key"]:
@@ -339,10 +351,6 @@ class _Replay:
             report.spared = self.guard.judge.spared()[:MOST_SPARED]
         report.notes = list(_notes(report, self.guard))
         return report
-
-
-def _snapshot_path(out: Path, plan: SnapshotPlan) -> Path:
-    return plan.path or out.with_name(f"{out.name}.snapshot")
 
 
 def _verdicts(guard: Guard) -> dict[str, int]:

@@ -1,14 +1,16 @@
 """The files that a replay writes: complete under their names, or growing beside them.
 
 What is not finished stands in ``NAME.partial``. A snapshot notes how long each was and a hash of
-it, so that a resumed replay cuts off what was written after the snapshot and writes it again.
+it, so that a resumed replay cuts off what was written after the snapshot and writes it again. Where
+a replay fails and there is no snapshot, nothing could be resumed, and ``NAME.partial`` is removed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +20,21 @@ import msgspec
 
 from overproof.errors import RunError
 
-__all__ = ["GrowingFile"]
+__all__ = ["GrowingFile", "naming"]
 
 _encode = msgspec.json.Encoder().encode
 BLOCK = 1 << 20
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within it an OSError that names no file, as of a full disk, names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 class GrowingFile:
@@ -30,14 +43,17 @@ class GrowingFile:
     Args:
         path: the final name.
         resume: ``state()`` of the time to go on from; ``None`` begins anew.
+        snapshot: what it can be resumed from: where an error ends the block and this file is not
+            there, what was written is removed. ``None`` keeps it.
 
     Raises:
         RunError: another process is writing it, or what was written until ``resume`` is not there
             any more.
     """
 
-    def __init__(self, path: Path, resume: Any = None) -> None:
+    def __init__(self, path: Path, resume: Any = None, snapshot: Path | None = None) -> None:
         self.path = path
+        self._snapshot = snapshot
         self.partial = path.with_name(path.name + ".partial")
         self._digest = blake2b(digest_size=16)
         self.size = 0
@@ -83,16 +99,26 @@ class GrowingFile:
             )
 
     def write(self, rows: Iterable[Any]) -> None:
-        """Append rows; anything that msgspec writes as JSON."""
+        """Append rows; anything that msgspec writes as JSON.
+
+        Raises:
+            OSError: a full disk; the file is named.
+        """
         data = b"".join(_encode(row) + b"\n" for row in rows)
-        self._stream.write(data)
+        with naming(self.partial):
+            self._stream.write(data)
         self._digest.update(data)
         self.size += len(data)
 
     def state(self) -> list[Any]:
-        """Make what was written last, and say where it ends."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """Make what was written last, and say where it ends.
+
+        Raises:
+            OSError: a full disk; the file is named.
+        """
+        with naming(self.partial):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
         return [self.size, self._digest.hexdigest()]
 
     def finish(self) -> None:
@@ -110,4 +136,11 @@ class GrowingFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        if error is None:
+            self._stream.close()
+            return
+        with suppress(OSError):  # the error that brought us here is the one to tell
+            if not (self._stream.closed or self._snapshot is None or self._snapshot.exists()):
+                self.partial.unlink(missing_ok=True)  # ours: it is locked until it is closed
+        with suppress(OSError):
+            self._stream.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from overproof.guard.parts import Finding
 from overproof.records.traffic import Action, Evidence, Subject, TrafficVerdict
 
-__all__ = ["Holder", "evidence_of", "subject_of", "verdict_of"]
+__all__ = ["Holder", "evidence_of", "is_organisation", "subject_of", "verdict_of"]
 
 
 class Holder(Protocol):
@@ -19,6 +19,34 @@ class Holder(Protocol):
     org: str | None
     declared_use: str | None
     tokens_out: int
+    first_seen: float
+
+
+def is_organisation(
+    holders: Sequence[Holder],
+    held: Sequence[Holder],
+    known: Iterable[Holder] | None,
+    blocked_since: float,
+) -> bool:
+    """Whether those held are all of one organisation: each account of it that guard remembers.
+
+    Args:
+        holders: all members, those spared among them.
+        held: who bears the action.
+        known: every account that guard remembers; None where nobody says, and then it is not.
+        blocked_since: since when the organisation is blocked, if it is, else infinite: accounts
+            that came later are held with it, and need not be members.
+    """
+    orgs = {holder.org for holder in holders}
+    org = next(iter(orgs))
+    if known is None or org is None or len(orgs) > 1:
+        return False
+    inside = {holder.index for holder in held}
+    return all(
+        one.index in inside or one.first_seen >= blocked_since
+        for one in known
+        if one.org == org
+    )  # fmt: skip
 
 
 def evidence_of(finding: Finding, spared: dict[str, str]) -> tuple[Evidence, ...]:
@@ -44,8 +72,8 @@ def subject_of(
         finding: what it is about.
         held: who bears it.
         action: what they bear.
-        whole: whether these are all members: else others of their organisation, who were spared,
-            would be blocked with them.
+        whole: whether these are all known accounts of one organisation: else others of it, whom
+            nothing is held against, would be blocked with them.
     """
     members = tuple(sorted(holder.account for holder in held))
     if key.startswith("a:"):

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from markupsafe import Markup
 
 from overproof import __version__
-from overproof.records.traffic import Action, Evidence, TrafficVerdict
+from overproof.records.traffic import Action, TrafficVerdict
 from overproof.report import facts
+from overproof.report.guard_cases import Case, cases_of
 from overproof.report.guard_charts import Line, Step, ladder_chart, timeline_chart
 from overproof.report.guard_graph import DrawnCommunity, Graph, draw_graph
 from overproof.report.guard_spared import dated, spared_tables
@@ -29,85 +29,6 @@ __all__ = ["Case", "Findings", "render_guard_html"]
 
 WIDE, NARROW = 780.0, 335.0
 MOST_GRAPHS, MOST_LINES, MOST_ROWS, MOST_MEMBERS = 12, 24, 200, 400
-EXEMPTION = "exemption"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One subject with its verdicts in order of event time; there is at least one."""
-
-    name: str
-    verdicts: tuple[TrafficVerdict, ...]
-
-    @property
-    def kind(self) -> str:
-        """``account``, ``community`` or ``org``."""
-        return self.verdicts[0].subject.kind
-
-    @property
-    def last(self) -> TrafficVerdict:
-        """The latest verdict."""
-        return self.verdicts[-1]
-
-    @cached_property
-    def highest(self) -> Action:
-        """The highest rung it ever came to."""
-        return max((verdict.action for verdict in self.verdicts), key=lambda action: action.rung)
-
-    @property
-    def caught_at(self) -> float | None:
-        """When it first came to ``soften`` or above."""
-        acted = (v.decided_at for v in self.verdicts if v.action.rung >= Action.SOFTEN.rung)
-        return next(acted, None)
-
-    @property
-    def tokens(self) -> int | None:
-        """Tokens served to its members before it was caught."""
-        return next(
-            (v.tokens_before for v in self.verdicts if v.action.rung >= Action.SOFTEN.rung), None
-        )
-
-    @cached_property
-    def evidence(self) -> tuple[Evidence, ...]:
-        """The latest of each signal, the strongest first."""
-        latest = {one.signal: one for verdict in self.verdicts for one in verdict.evidence}
-        return tuple(
-            sorted(
-                latest.values(),
-                key=lambda one: (
-                    one.p_value if one.p_value is not None else 1.0,
-                    -(one.e_value or 0.0),
-                    one.signal,
-                ),
-            )
-        )
-
-    @cached_property
-    def families(self) -> tuple[str, ...]:
-        """The families of signals that speak against it."""
-        return tuple(sorted({one.family for one in self.evidence} - {EXEMPTION}))
-
-    @cached_property
-    def held(self) -> frozenset[str]:
-        """Members that came to ``soften`` or above with it, over all its verdicts."""
-        return frozenset(
-            member
-            for verdict in self.verdicts
-            if verdict.action.rung >= Action.SOFTEN.rung
-            for member in verdict.subject.members
-        )
-
-    @property
-    def exempt(self) -> Evidence | None:
-        """Why its latest verdict was not acted on, where permissions spare all its members.
-
-        A verdict names each account that a permission spares; one such member says nothing of
-        the others.
-        """
-        if self.last.action.rung >= Action.SOFTEN.rung:
-            return None
-        said = [one for one in self.last.evidence if one.family == EXEMPTION]
-        return said[0] if said and len(said) >= len(self.last.subject.members) else None
 
 
 class Findings:
@@ -121,17 +42,11 @@ class Findings:
     def __init__(
         self, verdicts: Sequence[TrafficVerdict], communities: Sequence[DrawnCommunity] = ()
     ) -> None:
-        of: dict[tuple[str, str], list[TrafficVerdict]] = defaultdict(list)
-        for verdict in sorted(verdicts, key=lambda one: one.decided_at):
-            of[verdict.subject.kind, verdict.subject.id].append(verdict)
-        cases = [Case(plain(name), tuple(made)) for (_, name), made in of.items()]
         self.verdicts = len(verdicts)
         self.cases = sorted(
-            cases,
-            key=lambda case: (-case.highest.rung, case.kind != "community", case.last.decided_at),
+            cases_of(verdicts, communities),
+            key=lambda case: (-case.highest.rung, case.kind == "account", case.last.decided_at),
         )
-        drawings = sorted(communities, key=lambda drawn: drawn.at)
-        self._drawn = {drawing.id: drawing for drawing in drawings}
         self.acted_accounts = {member for case in self.cases for member in case.held}
 
     @cached_property
@@ -205,7 +120,7 @@ class Findings:
 
     def graph(self, case: Case) -> Graph | None:
         """The community as a picture, where a drawing of it came along."""
-        drawn = self._drawn.get(case.last.subject.id)
+        drawn = case.drawing
         if drawn is None:
             return None
         key = f"graph-{self.communities.index(case) + 1}"

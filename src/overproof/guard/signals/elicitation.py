@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from overproof.guard.parts import Family, Signal
-from overproof.guard.signals.rates import log_odds, share_of
+from overproof.guard.signals.rates import about_share_of, log_odds
 
 if TYPE_CHECKING:
     from overproof.guard.accounts import AccountState
@@ -24,10 +24,8 @@ def _measure(state: AccountState, _now: float) -> float:
 
 
 def _detail(state: AccountState, _now: float) -> str:
-    return (
-        f"{share_of(state.elicitation, state.sketched)} ask for the reasoning to be written out; "
-        f"about {USUAL:.0%} is usual"
-    )
+    asking = about_share_of(state.elicitation, state.sketched)
+    return f"{asking} ask for the reasoning to be written out; about {USUAL:.0%} is usual"
 
 
 SIGNAL = Signal("elicitation", Family.TEXT, _measure, _detail)

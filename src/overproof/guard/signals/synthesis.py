@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from overproof.guard.parts import Family, Signal
-from overproof.guard.signals.rates import log_odds, share_of
+from overproof.guard.signals.rates import about_share_of, log_odds
 
 if TYPE_CHECKING:
     from overproof.guard.accounts import AccountState
@@ -25,7 +25,7 @@ def _measure(state: AccountState, _now: float) -> float:
 
 def _detail(state: AccountState, _now: float) -> str:
     return (
-        f"{share_of(state.synthesis, state.sketched)} ask for training data to be written; "
+        f"{about_share_of(state.synthesis, state.sketched)} ask for training data to be written; "
         f"about {USUAL:.0%} is usual"
     )
 

@@ -6,7 +6,7 @@ instruction keeps its score however long the payload around it is, as long as it
 read: in the head of the system prompt, the head or the tail of the turn (spotting.py). Concepts
 carry over to phrasings that were never trained on; the words around them tell a request from a
 manual that names the same things. Words are weighed only where the concepts leave it open: above a
-gate that 80 to 92 % of what a head finds in its training texts passes.
+gate that 75 to 92 % of what a head finds in its training texts passes.
 Fitted by ``studies/guard_text/train.py``; the SHA-256 of lexicon and weights stands in
 ``heads.toml`` and is checked when they are read.
 """

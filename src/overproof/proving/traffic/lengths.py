@@ -1,7 +1,8 @@
 """How long requests and answers are, in tokens.
 
 Azure 2023 (Splitwise traces): code 1,469 in and 13 out at the median, conversation 1,020 and 129.
-ServeGen: 12 % of tenants have inputs whose lengths vary by less than 0.15 of their mean.
+ServeGen: 12 % of tenants have inputs whose lengths vary by less than 0.15 of their mean. That
+a quarter of the tenants have texts written, with answers longer than what they send, is assumed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-__all__ = ["CODE", "CONVERSATION", "NARROW_SHARE", "Lengths", "tenant"]
+__all__ = ["CODE", "CONVERSATION", "NARROW_SHARE", "WRITING_SHARE", "Lengths", "tenant"]
 
 NARROW_SHARE = 0.12
 NARROW_CV = 0.12
@@ -37,10 +38,14 @@ class Lengths:
 
 CODE = Lengths(1_469, 13, 0.9, 1.2)
 CONVERSATION = Lengths(1_020, 129, 0.9, 0.9)
+WRITING = Lengths(350, 800, 0.8, 0.7)
+WRITING_SHARE = 0.25
 
 
 def tenant(rng: Random, usual: Lengths) -> Lengths:
     """One tenant's own lengths around the usual ones; one in eight asks at nearly one length."""
+    if rng.random() < WRITING_SHARE:
+        usual = WRITING
     into = usual.into * rng.lognormvariate(0.0, 0.5)
     out = usual.out * rng.lognormvariate(0.0, 0.5)
     if rng.random() < NARROW_SHARE:

@@ -1,6 +1,7 @@
 """The texts of a simulated log: template banks, payloads, questions; English and Chinese.
 
-A bank is a directory of TOML and one half of the pieces that honest prompts are composed of. In a
+A bank is a directory of TOML, one half of the pieces that honest prompts are composed of, and one
+half of a pool of what attackers ask, written by somebody who knew nothing of the rest. In a
 template ``<<a|b>>`` is a choice, made once for whoever uses it, and ``{payload}``, ``{question}``,
 ``{person}`` … are slots, filled at every use. The banks ``fit`` and ``test`` share no run of eight
 words, so that what is fitted on one is unseen in the other.
@@ -28,6 +29,7 @@ __all__ = ["Bank", "Family", "Template", "bank_dir", "expand"]
 
 BANKS = Path(__file__).with_name("banks")
 FAMILIES = ("elicitation", "synthesis", "rubric", "etl", "frameworks", "benchmarks", "techniques")
+ATTACKS = ("elicitation", "synthesis")
 QUESTIONS = 3_000
 # Some send what a published tutorial says, word for word; all others have words of their own.
 COPIED = 1.0 / 8.0
@@ -80,6 +82,8 @@ class Bank:
             kind: tuple(Family(**entry) for entry in _read(home / f"{kind}.toml")["family"])
             for kind in FAMILIES
         }
+        for kind in ATTACKS:
+            self.families[kind] += _pooled(kind, half_of(name))
         self.chat = _read(home / "chat.toml")
         said = read_pool("chat")
         half = half_of(name)
@@ -130,7 +134,7 @@ class Bank:
         """One way to put something, in a language where the bank has any in it.
 
         Honest kinds (``pieces.KINDS``) are composed for whoever asks, and one time in eight copied
-        from a tutorial that others copy too; attacks come from the few hand-written ones.
+        from a tutorial that others copy too; attacks are hand-written, each a family of its own.
         """
         if kind in KINDS and rng.random() >= COPIED:
             return self._pieces.family(kind, rng, language)
@@ -180,6 +184,13 @@ class Bank:
                 items = list(dict.fromkeys(drawn))[:n]
             self._benchmarks[key] = items
         return self._benchmarks[key]
+
+
+def _pooled(kind: str, half: int) -> tuple[Family, ...]:
+    """A half of the pool of what attackers ask, by the salted hash of each text."""
+    known = [Family(**entry) for entry in _read(BANKS / "attacks" / f"{kind}.toml")["family"]]
+    own = set(halves([family.text for family in known])[half])
+    return tuple(family for family in known if family.text in own)
 
 
 def _asked(known: Sequence[str], fresh: Sequence[Template]) -> Filler:

@@ -13,7 +13,7 @@ from random import Random
 
 from overproof.proving.traffic.closed_loop import Actor, Stream
 from overproof.proving.traffic.identity import DAY_S, Client, Job
-from overproof.proving.traffic.lengths import Lengths
+from overproof.proving.traffic.lengths import Lengths, tenant
 from overproof.proving.traffic.queues import alone
 from overproof.proving.traffic.texts import Bank, Family, Template, expand
 from overproof.proving.traffic.world import FLAGSHIP, LIGHT, RELEASED, World
@@ -119,6 +119,7 @@ def sweep(
     if begin > world.release and rng.random() < 0.7:
         model = RELEASED
     pace = rng.lognormvariate(0.0, 0.6)
+    lengths = tenant(rng, WORKED)
     reasons = rng.random() < 0.3
     at = begin
     sent = 0
@@ -129,7 +130,7 @@ def sweep(
             for _ in range(samples):
                 if sent >= most:
                     return
-                into, out = WORKED.draw(rng)
+                into, out = lengths.draw(rng)
                 params: dict[str, object] = {"temperature": temperature, "max_tokens": 2048}
                 if logprobs:
                     params |= {"logprobs": True, "top_logprobs": 5}
