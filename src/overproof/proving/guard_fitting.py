@@ -60,6 +60,10 @@ UNCERTAIN = ("L5", "synthetic-permitted", "synthetic-unsigned")
 # A p-value of 1 / (n + 1) must be small enough for a handful of campaigns among some hundred honest
 # communities to be reported: bands of fewer take in their neighbours.
 LEAST_COMMUNITIES = 600
+# Members of a community send one template, and where the text model is wrong about it, it is wrong
+# about them all: honest communities with templates that a scorer has not met are not exchangeable
+# with those that it has. What the model says counts in the members' own conduct.
+TEXT_SHARES = ("group_elicitation", "group_rubric", "group_synthesis")
 LEAST_CAMPAIGNS = 10  # in a band of requests, for it to have a scorer of its own
 
 
@@ -193,13 +197,14 @@ def fit_one(
                 groups.append(group)
                 bands.append(band_part(stratum).removeprefix(MARK))
     names = [signal.name for signal in signals]
+    left_out = {*without, *(TEXT_SHARES if kind == "community" else ())}
     x, y, band = np.array(rows), np.array(labels), np.array(bands)
 
     def fitted(kept: npt.NDArray[np.int64], which: str) -> Scorer:
         return fit_scorer(
             x[kept], y[kept], [groups[at] for at in kept.tolist()], names,
             [signal.family for signal in signals],
-            kind=kind, without=[name for name in names if name in without],
+            kind=kind, without=[name for name in names if name in left_out],
             made_from={"logs": [log.name for log in logs], "synthetic": True, "looks": which},
         )  # fmt: skip
 
