@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,37 @@ def test_a_key_that_repeats_itself_is_no_secret(key: bytes) -> None:
         sign(ENTRY, key)
     with pytest.raises(ConfigError, match="too regular"):
         Exemptions([], key)
+
+
+@pytest.mark.parametrize(
+    ("change", "option", "reason"),
+    [
+        ({"org": "*"}, "--org", "patterns are not understood"),
+        ({"org": "acme-*"}, "--org", "patterns are not understood"),
+        ({"org": None, "account": "*"}, "--account", "patterns are not understood"),
+        ({"org": " acme "}, "--org", "has blanks around it: ' acme '"),
+        ({"signed_by": "Ada\t"}, "--signed-by", "control character"),
+        ({"signed_by": "Ada\u00a0"}, "--signed-by", "has blanks around"),
+        ({"use": "evaluation\nuse = 'all'"}, "--use", "holds a line break"),
+        ({"use": "evaluation\u2028and more"}, "--use", "holds a line break"),
+        ({"use": "evaluation\r"}, "--use", "holds a line break"),
+        ({"org": "ac\nme"}, "--org", "holds a line break"),
+    ],
+)
+def test_what_would_permit_nobody_or_mislead_is_not_signed(
+    change: dict[str, object], option: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        sign(ENTRY | change, KEY)
+    assert caught.value.culprit == option
+    assert reason in caught.value.reason
+    assert caught.value.way_out
+
+
+def test_a_malformed_entry_is_told_where_its_fields_are_described() -> None:
+    for entry in ({**ENTRY, "account": "k1"}, {**ENTRY, "colour": "red"}, {"org": "acme"}):
+        with pytest.raises(ConfigError) as caught:
+            sign(entry, KEY)
+        where = caught.value.way_out.split(",")[0]
+        described = (Path(__file__).parents[2] / where).read_text(encoding="utf-8")
+        assert all(f"`{name}`" in described.split("[[exemptions]]")[1] for name in ENTRY)

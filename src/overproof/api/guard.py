@@ -179,6 +179,9 @@ def guard_calibrate(
     scorers: Path | None = None,
     lag_days: float = 0.0,
     version: str = "1",
+    per_group: int | None = None,
+    appeals: Path | None = None,
+    audit_share: float = 0.1,
     progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Calibration, CommunityCalibration]:
     """Freeze what a trusted pool looks like, for later findings to be set against.
@@ -191,21 +194,31 @@ def guard_calibrate(
         scorers: a directory with the frozen scorers; the shipped one where None.
         lag_days: leave out accounts' last so many days of the log.
         version: a name for this calibration.
+        per_group: accounts of one organisation or payer at most; a hundredth of what a plan needs
+            where None.
+        appeals: decided appeals, one a line. Those upheld, of accounts in the random audit that
+            are not trusted anyway, enter and stand for ``1 / audit_share`` honest ones each.
+        audit_share: of all accounts, that the audit's draw picks.
         progress: called about once a second.
 
     Raises:
+        ConfigError: a share outside (0, 1].
         DataError: a file cannot be read, or too little is left to calibrate on.
     """
     settings = _settings(config)
     from tempfile import TemporaryDirectory
 
     from overproof.guard import instruments
+    from overproof.guard.appeal_files import audit_weights, read_appeals
     from overproof.guard.replay import replay
     from overproof.guard.sketching import EnvironmentSketcher
 
     home = instruments.SHIPPED if scorers is None else scorers
     instruments.load_scorers(home)  # before a long replay for nothing
-    recorder = instruments.new_recorder(read_names(trusted))
+    names = read_names(trusted)
+    weights = audit_weights([] if appeals is None else read_appeals(appeals), audit_share)
+    appealed = {name: weight for name, weight in weights.items() if name not in names}
+    recorder = instruments.new_recorder(names | appealed.keys())
     with TemporaryDirectory() as folder:
         report = replay(
             events,
@@ -226,6 +239,8 @@ def guard_calibrate(
         until=report.until,
         lag_days=lag_days,
         version=version,
+        per_group=per_group,
+        appealed=appealed,
     )
 
 

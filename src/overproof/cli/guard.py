@@ -23,6 +23,7 @@ app = typer.Typer(help="Find distillation in API traffic.", no_args_is_help=True
 
 SECONDS_BETWEEN_LINES = 5.0
 SHOWN = 5
+FAR_S = 5 * 365.25 * 86_400.0
 
 EventsArgument = Annotated[
     Path, typer.Argument(help="A log (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), or a directory.")
@@ -179,11 +180,23 @@ def calibrate_command(
     ] = None,
     lag_days: Annotated[float, typer.Option(min=0, help="Days that the pool lags behind.")] = 0.0,
     version: Annotated[str, typer.Option(help="A name for this calibration.")] = "1",
+    per_group: Annotated[
+        int | None,
+        typer.Option(min=1, help="Accounts of one organisation or payer at most.  [default: 34]"),
+    ] = None,
+    appeals: Annotated[
+        Path | None,
+        typer.Option(help="Decided appeals (JSON Lines): upheld and audited ones enter."),
+    ] = None,
+    audit_share: Annotated[
+        float, typer.Option(help="The share of all accounts that the audit's draw picks.")
+    ] = 0.1,
     config: ConfigOption = None,
 ) -> None:
     """Freeze what a trusted, time-lagged pool looks like."""
     from overproof import api
     from overproof.config.guard_file import load_guard_config
+    from overproof.guard.instruments import pool_notes
 
     with _progress() as progress:
         accounts, communities = api.guard_calibrate(
@@ -194,6 +207,9 @@ def calibrate_command(
             scorers=scorers,
             lag_days=lag_days,
             version=version,
+            per_group=per_group,
+            appeals=appeals,
+            audit_share=audit_share,
             progress=progress,
         )
     settings = load_guard_config(config)
@@ -201,8 +217,8 @@ def calibrate_command(
         *accounts.describe(settings.looks.false_positive_rate),
         *communities.describe(settings.communities.false_discovery_rate),
     ]
-    for line in [*lines, f"frozen → {out}"]:
-        typer.echo(line)
+    for line in [*lines, *pool_notes(accounts, communities), f"frozen → {out}"]:
+        typer.echo(line, err=line.startswith("warning: "))
 
 
 @app.command("report")
@@ -232,10 +248,19 @@ def sign_exemption_command(
     config: ConfigOption = None,
 ) -> None:
     """Sign a permitted use; prints the entry for guard.toml."""
+    import time
+
     from overproof import api
+    from overproof.guard.exemptions import ends_at
 
     entry = {"org": org, "account": account, "use": use, "until": until, "signed_by": signed_by}
     signed = api.sign_exemption(entry, config=config)
+    if ends_at(signed) > time.time() + FAR_S:
+        typer.echo(
+            f"warning: --until: {signed.until} is more than five years ahead: it spares the "
+            "customer until then, whatever becomes of the contract; sign for a year, and again",
+            err=True,
+        )
     typer.echo("[[exemptions]]")
     for name, value in signed.model_dump(exclude_none=True).items():
         said = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as TOML wants it

@@ -25,6 +25,7 @@ from overproof.records.hashing import canonical_json
 __all__ = ["Exemptions", "Refused", "ends_at", "sign"]
 
 UNSIGNED = "0" * 64
+FIELDS = "docs/guard-settings.md, under [[exemptions]], says which fields there are"
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,20 @@ def sign(entry: Exemption | Mapping[str, Any], key: bytes) -> Exemption:
         key: the provider's key of exemptions, at least 16 bytes.
 
     Raises:
-        ConfigError: a malformed entry, an empty field, a date that cannot be read, or a key that
-            is too short or too regular.
+        ConfigError: a malformed entry, a field that is empty, a pattern, of several lines or has
+            blanks around it, a date that cannot be read, or a key that is too short or too regular.
     """
     raw = entry.model_dump() if isinstance(entry, Exemption) else dict(entry)
     try:
         given = Exemption.model_validate(raw | {"signature": UNSIGNED})
         _until(given.until)
     except ValidationError as error:
-        raise ConfigError("the exemption", _reason(error), "write it as docs/guard.md says") from (
-            None
-        )
+        raise ConfigError("the exemption", _reason(error), FIELDS) from None
     except ValueError as error:
         raise ConfigError("the exemption", str(error), "write a date such as 2027-01-31") from None
     for name in ("org", "account", "use", "signed_by"):
-        said = getattr(given, name)
-        if said is not None and not said.strip():
-            raise ConfigError(
-                f"--{name.replace('_', '-')}", "is empty", "say who may do what, and who answers"
-            )
+        if (said := getattr(given, name)) is not None:
+            _check_field(f"--{name.replace('_', '-')}", said)
     _check(key)
     return given.model_copy(update={"signature": _signature(given, key)})
 
@@ -191,6 +187,28 @@ def _until(text: str) -> float:
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ValueError(f"has {text[:40]!r} for a date") from None
+
+
+def _check_field(option: str, said: str) -> None:
+    """Refuse what would be signed and then permit nobody, or could not be read where it stands.
+
+    Organisations and accounts are compared letter by letter with the log; so is a declared use.
+    """
+    if not said.strip():
+        raise ConfigError(option, "is empty", "say who may do what, and who answers")
+    names = option in {"--org", "--account"}  # as odd as those of the log, but for these
+    if any(char < " " for char in said) or (not names and len(said.splitlines()) > 1):
+        raise ConfigError(
+            option, f"holds a line break or another control character: {said[:80]!r}",
+            "write it in one line",
+        )  # fmt: skip
+    if said != said.strip(" \u00a0" if names else None):
+        raise ConfigError(option, f"has blanks around it: {said[:80]!r}", "write it without them")
+    if names and "*" in said:
+        raise ConfigError(
+            option, f"is {said[:80]!r}, and patterns are not understood: it would permit nobody",
+            "name one, as the log does; sign an entry for each",
+        )  # fmt: skip
 
 
 def _check(key: bytes) -> None:

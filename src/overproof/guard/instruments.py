@@ -7,7 +7,9 @@ belongs to the scorer that gave its scores; a pair that does not belong together
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from overproof.errors import DataError
@@ -20,7 +22,15 @@ from overproof.guard.signals.accounts import ACCOUNT_SIGNALS
 from overproof.guard.signals.communities import COMMUNITY_SIGNALS
 from overproof.records.hashing import file_sha256
 
-__all__ = ["FILES", "SHIPPED", "Instruments", "calibrate", "load_scorers", "new_recorder"]
+__all__ = [
+    "FILES",
+    "SHIPPED",
+    "Instruments",
+    "calibrate",
+    "load_scorers",
+    "new_recorder",
+    "pool_notes",
+]
 
 FILES = (
     "accounts.scorer.json",
@@ -30,6 +40,11 @@ FILES = (
 )
 SHIPPED = Path(__file__).with_name("fitted")
 DAY_S = 86_400.0
+# The share of the least pool that one organisation, or one payer, may make up: a company with
+# thousands of keys counts as often as a hundredth of the accounts that a plan must have.
+GROUP_SHARE = 0.01
+MOST_OF_GROUP, APPEALED, KEPT = "most of one group", "upheld appeals of the audit", "kept from"
+SIMULATED = "the shipped instruments, which were made on simulated traffic"
 
 
 class Instruments:
@@ -100,14 +115,17 @@ def calibrate(
     version: str = "1",
     least: int = LEAST_ACCOUNTS,
     least_communities: int = 100,
+    per_group: int | None = None,
+    appealed: Mapping[str, float] | None = None,
 ) -> tuple[Calibration, CommunityCalibration]:
     """Freeze what a recorder saw of a trusted pool into the directory ``out``.
 
     Where the pool holds no community at all, that of ``scorers`` is kept: it keeps its own date and
-    version, which findings print.
+    version, which findings print, and `pool_notes` says where it is from.
 
     Args:
-        recorder: looks at trusted accounts, and at communities of none but these.
+        recorder: looks at trusted accounts and at those of ``appealed``, and at communities of
+            none but these.
         scorers: the directory whose scorers are used; they are copied beside the calibrations.
         out: where the four files go; made where it is missing.
         ages_h: the preset ages of the looks.
@@ -117,38 +135,103 @@ def calibrate(
         version: a name for this calibration.
         least: accounts that a plan, and an age, must have.
         least_communities: communities that a band of sizes must have.
+        per_group: accounts of one organisation or payer at most, picked by a hash; a hundredth of
+            ``least`` where None.
+        appealed: accounts that are not trusted and whose appeal was upheld, with how many honest
+            ones each stands for (`audit_weights`). Together those of one group stand for at most
+            ``per_group``. No community that one of them belongs to is taken in: their weight would
+            not be one.
 
     Raises:
         DataError: nothing is left to calibrate on, or a scorer is missing.
     """
     account_scorer, community_scorer = load_scorers(scorers)
     looks = recorder.accounts
+    groups = {name: org for name, org in zip(looks.subjects, looks.groups, strict=True) if org}
+    most = max(1, int(least * GROUP_SHARE)) if per_group is None else per_group
+    weights = _shared_weights(appealed or {}, set(looks.subjects), groups, most)
     accounts = calibrate_accounts(
         looks,
         account_scorer,
         tuple(ages_h),
         until=until,
-        groups={name: org for name, org in zip(looks.subjects, looks.groups, strict=True) if org},
+        groups=groups,
+        per_group=most,
+        weights=weights,
         lag_days=lag_days,
         version=version,
         least=least,
     )
-    communities = (
+    accounts = replace(
+        accounts, pool={**accounts.pool, MOST_OF_GROUP: most, APPEALED: len(weights)}
+    )
+    communities = recorder.communities
+    trusted = (appealed or {}).keys().isdisjoint
+    frozen = (
         calibrate_communities(
-            [recorder.communities],
+            [communities],
             community_scorer,
             until=until,
             days=(until - since) / DAY_S,
             version=version,
             least=least_communities,
+            honest=trusted,
         )
-        if len(recorder.communities)
-        else CommunityCalibration.load(_file(scorers, FILES[3]))
+        if any(map(trusted, communities.members))
+        else _kept(scorers)
     )
     out.mkdir(parents=True, exist_ok=True)
     if scorers.resolve() != out.resolve():
         for name in FILES[:2]:
             shutil.copyfile(scorers / name, out / name)
     accounts.save(out / FILES[2])
-    communities.save(out / FILES[3])
-    return accounts, communities
+    frozen.save(out / FILES[3])
+    return accounts, frozen
+
+
+def pool_notes(accounts: Calibration, communities: CommunityCalibration) -> list[str]:
+    """What was taken into calibrations made by `calibrate`, and a warning where it says little."""
+    pool = accounts.pool
+    beyond = pool["beyond their group's share"]
+    notes = [
+        f"pool: {pool['accounts']:,} accounts of {pool['groups']:,} organisations or payers, at "
+        f"most {pool[MOST_OF_GROUP]:,} of each; {beyond:,} more of theirs "
+        "were left out, so that no one customer sets the measure for all"
+    ]
+    if pool[APPEALED]:
+        everybody = accounts.stratum(None).whole.n
+        notes.append(
+            f"upheld appeals of the random audit that are in the log: {pool[APPEALED]:,}; with "
+            f"those watched long enough the pool stands for {everybody:,.0f} accounts"
+        )
+    if KEPT in communities.pool:
+        notes.append(
+            "warning: the trusted accounts form no honest community in this log, so that the "
+            "calibration of communities is not of your traffic: it is kept from "
+            f"{communities.pool[KEPT]} ({communities.dated[:10]}); read what is found about "
+            "communities, and act on none of it"
+        )
+    return notes
+
+
+def _shared_weights(
+    appealed: Mapping[str, float], seen: Collection[str], groups: Mapping[str, str], most: int
+) -> dict[str, float]:
+    """The weights of those in the log; of one group together at most ``most``, one each at least.
+
+    An organisation that was believed for a hundred keys would else teach guard to overlook it.
+    """
+    weights = {name: weight for name, weight in appealed.items() if name in seen}
+    many = Counter(groups.get(name, name) for name in weights)
+    return {
+        name: min(weight, max(1.0, most / many[groups.get(name, name)]))
+        for name, weight in weights.items()
+    }
+
+
+def _kept(scorers: Path) -> CommunityCalibration:
+    """The calibration of communities in a directory, with a note that it is of other traffic."""
+    found = CommunityCalibration.load(_file(scorers, FILES[3]))
+    shipped = scorers.resolve() == SHIPPED.resolve()
+    home = SIMULATED if shipped else "the directory of the scorers"
+    return replace(found, pool={KEPT: home, **found.pool})

@@ -1,0 +1,66 @@
+"""Decided appeals from a file, and how many honest accounts each stands for in a calibration."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+
+from overproof.errors import DataError
+from overproof.guard.appeals import Appeal, Appeals
+from overproof.records.traffic_checks import time_problem
+
+__all__ = ["audit_weights", "read_appeals"]
+
+FIELDS = "write account, at, outcome, action, decided_by, reason and audited, as Appeal has them"
+
+
+def read_appeals(path: Path) -> list[Appeal]:
+    """Appeals as they were decided: JSON Lines with the fields of `Appeal`; others are let be.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no appeal; the culprit is FILE:LINE.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        raise DataError(str(path), "there is no such file", "write one appeal a line") from None
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read: {error}", "write one appeal a line") from error
+    found = []
+    for place, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            appeal = msgspec.json.decode(line, type=Appeal)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}:{place}", f"is no appeal: {error}", FIELDS) from error
+        if not appeal.account:
+            raise DataError(f"{path}:{place}", "names no account", FIELDS)
+        if problem := time_problem(appeal.at):
+            raise DataError(f"{path}:{place}", f"at {problem}", FIELDS)
+        found.append(appeal)
+    return found
+
+
+def audit_weights(appeals: Iterable[Appeal], share: float) -> dict[str, float]:
+    """How many honest accounts each appeal stands for that was upheld, of an audited account.
+
+    Of several decisions about one account the last counts: who was believed and then found out
+    teaches nothing.
+
+    Args:
+        appeals: in any order.
+        share: of all accounts, that the draw had picked when they were decided.
+
+    Raises:
+        ConfigError: a share outside (0, 1].
+    """
+    last = {one.account: one for one in sorted(appeals, key=lambda one: one.at)}
+    # The draw is on record in each appeal, so that its key is not needed; any will do.
+    record = Appeals(secrets.token_bytes(32), share)
+    record.restore({"records": [asdict(one) for one in last.values()], "spared": []})
+    return record.calibration_weights()
