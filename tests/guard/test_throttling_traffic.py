@@ -53,6 +53,6 @@ def test_simulated_campaigns_react_and_framework_users_do_not() -> None:
     found = experiments(PLAN)
     for level in ("L3", "L4"):
         assert found[level].outcome is Outcome.REACTS
-        assert found[level].p_value < 1e-4
+        assert found[level].p_value < 1e-3
         assert found[level].prompts.share.low > 0.5
     assert found["framework-user"].outcome is not Outcome.REACTS
