@@ -5,14 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from file_limits import files_no_larger_than
 from guard_logs import BusyJudge, rows, write_log
 
 from overproof.config.guard import GuardConfig
@@ -83,24 +80,11 @@ def test_with_a_snapshot_it_goes_on_once_there_is_room(
     assert out.read_bytes() == whole.read_bytes()
 
 
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The system itself refuses to write further: EFBIG, as on a file system with that limit."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("every", [None, 500])
 def test_what_the_system_refuses_to_write_is_named(
     every: int | None, log: Path, tmp_path: Path
 ) -> None:
-    with files_of_at_most(2_000), pytest.raises(OSError, match="File too large") as caught:
+    with files_no_larger_than(2_000), pytest.raises(OSError, match="File too large") as caught:
         run(log, tmp_path / "v.jsonl", snapshots=SnapshotPlan(every_events=every))
     # The first snapshot does not fit either: nothing could be resumed.
     assert caught.value.filename == str(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from page_text import PageText
 
 from overproof.records.traffic import Action, Evidence, Subject, TrafficVerdict
 from overproof.report.guard import Findings, render_guard_html
@@ -41,26 +40,13 @@ CLIMB = [
 DRAWINGS = [drawn("c1", "abc", day) for day in (0, 1, 2, 9)]
 
 
-class Text(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.said: list[str] = []
-        self.feed(page)
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-
-    def __str__(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.said))
-
-
 def told(cases: list[Case]) -> list[tuple[str, int]]:
     return [(case.name, len(case.verdicts)) for case in cases]
 
 
 def test_the_page_counts_it_once_and_shows_its_drawing() -> None:
     page = render_guard_html(CLIMB, communities=DRAWINGS)
-    text = str(Text(page))
+    text = str(PageText(page))
     assert "traffic 1 group" in text
     assert "3 accounts came to soften or above" in text
     assert "4 decisions about 1 subject " in text

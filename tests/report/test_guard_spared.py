@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page_text import PageText
 
 from overproof.api.guard import guard_report
 from overproof.errors import DataError
@@ -46,19 +45,6 @@ def verdict(
     return TrafficVerdict(subject, at, action, 0.001, 9.0, 999, said, 5, at + 7 * DAY, "none")
 
 
-class Text(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.said: list[str] = []
-        self.feed(page)
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-
-    def __str__(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.said))
-
-
 def test_the_reason_is_the_one_that_a_replay_writes() -> None:
     assert INCONSPICUOUS == LADDERS
 
@@ -69,7 +55,7 @@ def test_permission_and_inconspicuous_conduct_are_told_apart_and_times_are_dates
         {"at": START, "account": "signed-1", "action": "soften", "reason": "evaluation, by Ada"},
     ]
     page = render_guard_html([], spared=rows, replay={"since": START, "until": START + DAY})
-    text = str(Text(page))
+    text = str(PageText(page))
     permitted, rest = text.split("Permitted by a signed entry")[1].split("does not stand out", 1)
     assert "signed-1" in permitted
     assert "quiet-1" not in permitted
@@ -85,7 +71,7 @@ def test_long_tables_are_cut_and_say_so() -> None:
     rows = [{"account": f"a{n}", "reason": INCONSPICUOUS} for n in range(300)]
     permitted, quiet = spared_tables(rows, 200)
     assert (permitted.total, len(quiet.rows), quiet.total) == (0, 200, 300)
-    assert "The first 200 of 300" in str(Text(render_guard_html([], spared=rows)))
+    assert "The first 200 of 300" in str(PageText(render_guard_html([], spared=rows)))
 
 
 def test_acted_on_are_the_members_of_verdicts_at_soften_or_above_alone() -> None:
@@ -93,7 +79,7 @@ def test_acted_on_are_the_members_of_verdicts_at_soften_or_above_alone() -> None
     assert found.acted_accounts == {"a", "b"}
     more = Findings([verdict(Action.SOFTEN, "ab"), verdict(Action.WITHHOLD, "bc", day=3)])
     assert more.acted_accounts == {"a", "b", "c"}
-    text = str(Text(render_guard_html([verdict(Action.SOFTEN, "ab"),
+    text = str(PageText(render_guard_html([verdict(Action.SOFTEN, "ab"),
                                        verdict(Action.WATCH, "abcde", day=8)])))  # fmt: skip
     assert "2 accounts came to soften or above" in text
     assert "2 of its accounts acted on in all" in text

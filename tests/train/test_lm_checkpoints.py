@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from file_limits import files_no_larger_than
 
 from overproof.errors import StudentError
 from overproof.train.lm.checkpoints import Checkpoint, Checkpoints
 from overproof.train.lm.randomness import random_states, randomness_kept, set_random_states
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The kernel refuses to write more, as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def write(store: Checkpoints, step: int, size: int = 10) -> Checkpoint:

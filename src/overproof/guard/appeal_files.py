@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
 from overproof.errors import DataError
-from overproof.guard.appeals import Appeal, Appeals
+from overproof.guard.appeals import Appeal, honest_weights
 from overproof.records.traffic_checks import time_problem
 
 __all__ = ["audit_weights", "read_appeals"]
@@ -60,7 +58,4 @@ def audit_weights(appeals: Iterable[Appeal], share: float) -> dict[str, float]:
         ConfigError: a share outside (0, 1].
     """
     last = {one.account: one for one in sorted(appeals, key=lambda one: one.at)}
-    # The draw is on record in each appeal, so that its key is not needed; any will do.
-    record = Appeals(secrets.token_bytes(32), share)
-    record.restore({"records": [asdict(one) for one in last.values()], "spared": []})
-    return record.calibration_weights()
+    return honest_weights(last.values(), share)

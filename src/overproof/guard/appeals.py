@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,7 +20,7 @@ from overproof.errors import ConfigError
 from overproof.guard.key_strength import weakness_of
 from overproof.records.traffic import Action
 
-__all__ = ["Appeal", "AppealOutcome", "Appeals"]
+__all__ = ["Appeal", "AppealOutcome", "Appeals", "honest_weights"]
 
 DAY_S = 86400.0
 
@@ -70,8 +71,7 @@ class Appeals:
         if weakness := weakness_of(key):
             reason = "is too short" if weakness == "short" else "is too regular to be secret"
             raise ConfigError("the key of audits", reason, "use at least 16 random bytes")
-        if not 0 < audit_share <= 1:
-            raise ConfigError("the audit's share", f"is {audit_share}", "name one in (0, 1]")
+        _check_share(audit_share)
         self._key = key
         self.audit_share = audit_share
         self.spare_days = spare_days
@@ -101,12 +101,17 @@ class Appeals:
     ) -> Appeal:
         """Record a decision; an upheld one ends what the account stands under, and spares it."""
         appeal = Appeal(account, at, outcome, action, decided_by, reason, self.audited(account))
-        self._records.append(appeal)
+        self._keep(appeal)
         if outcome is AppealOutcome.UPHELD:
             until = at + self.spare_days * DAY_S
             self._spared[account] = max(until, self._spared.get(account, until))
-            self._upheld[account] = max(at, self._upheld.get(account, at))
         return appeal
+
+    def _keep(self, appeal: Appeal) -> None:
+        self._records.append(appeal)
+        if appeal.outcome is AppealOutcome.UPHELD:
+            before = self._upheld.get(appeal.account, appeal.at)
+            self._upheld[appeal.account] = max(appeal.at, before)
 
     def upheld_at(self, account: str) -> float | None:
         """When the account's last upheld appeal was decided, event time; None if none was.
@@ -128,11 +133,7 @@ class Appeals:
 
     def calibration_weights(self) -> dict[str, float]:
         """How many honest accounts each upheld and audited one stands for; nobody else is in."""
-        return {
-            one.account: 1.0 / self.audit_share
-            for one in self._records
-            if one.outcome is AppealOutcome.UPHELD and one.audited
-        }
+        return honest_weights(self._records, self.audit_share)
 
     def state(self) -> Any:
         """Plain values for a snapshot; the key is not among them."""
@@ -146,14 +147,27 @@ class Appeals:
 
     def restore(self, state: Any) -> None:
         """Take a snapshot's values."""
-        self._records = [
-            Appeal(
-                **one | {"outcome": AppealOutcome(one["outcome"]), "action": Action(one["action"])}
-            )
-            for one in state["records"]
-        ]
+        self._records, self._upheld = [], {}
+        for one in state["records"]:
+            said = {"outcome": AppealOutcome(one["outcome"]), "action": Action(one["action"])}
+            self._keep(Appeal(**one | said))
         self._spared = {account: float(until) for account, until in state["spared"]}
-        self._upheld = {}
-        for one in self._records:
-            if one.outcome is AppealOutcome.UPHELD:
-                self._upheld[one.account] = max(one.at, self._upheld.get(one.account, one.at))
+
+
+def honest_weights(appeals: Iterable[Appeal], audit_share: float) -> dict[str, float]:
+    """How many honest accounts each upheld and audited one stands for; nobody else is in.
+
+    Raises:
+        ConfigError: a share outside (0, 1].
+    """
+    _check_share(audit_share)
+    return {
+        one.account: 1.0 / audit_share
+        for one in appeals
+        if one.outcome is AppealOutcome.UPHELD and one.audited
+    }
+
+
+def _check_share(audit_share: float) -> None:
+    if not 0 < audit_share <= 1:
+        raise ConfigError("the audit's share", f"is {audit_share}", "name one in (0, 1]")
