@@ -67,7 +67,7 @@ def test_snapshots_and_nonsense() -> None:
     twin.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(appeals.state())))
     assert twin.records == appeals.records
     assert twin.spares("k1", 6.0)
-    with pytest.raises(ConfigError, match="too short"):
+    with pytest.raises(ConfigError, match="are the least"):
         Appeals(b"")
     with pytest.raises(ConfigError, match="too regular to be secret"):
         Appeals(b"0" * 16)

@@ -36,7 +36,7 @@ GUESSED = (
 
 @pytest.mark.parametrize("key", GUESSED)
 def test_what_people_type_is_refused(key: bytes) -> None:
-    assert weakness_of(key) == "regular"
+    assert "regular" in (weakness_of(key) or "")
     with pytest.raises(SecretError, match="too regular"):
         Fingerprinter(key)
     with pytest.raises(ConfigError, match="too regular"):
@@ -45,7 +45,7 @@ def test_what_people_type_is_refused(key: bytes) -> None:
 
 @pytest.mark.parametrize("key", [b"", b"short", b"Xk7!pQ9zRv2#mLd"])
 def test_under_sixteen_bytes_is_short(key: bytes) -> None:
-    assert weakness_of(key) == "short"
+    assert "are the least" in (weakness_of(key) or "")
 
 
 def keys(seed: int) -> dict[str, bytes]:
@@ -73,4 +73,4 @@ def test_no_random_key_is_refused() -> None:
 def test_a_good_key_twice_over_is_as_good_as_once() -> None:
     key = random.Random(0).randbytes(16).hex().encode()
     assert weakness_of(key * 2) is None
-    assert weakness_of(key[:12] * 4) == "regular"
+    assert "regular" in (weakness_of(key[:12] * 4) or "")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
 from overproof.errors import DataError
 from overproof.guard.appeals import Appeal, honest_weights
+from overproof.guard.row_files import numbered_rows
 from overproof.records.traffic_checks import time_problem
 
 __all__ = ["audit_weights", "read_appeals"]
@@ -17,25 +16,13 @@ FIELDS = "write account, at, outcome, action, decided_by, reason and audited, as
 
 
 def read_appeals(path: Path) -> list[Appeal]:
-    """Appeals as they were decided: JSON Lines with the fields of `Appeal`; others are let be.
+    """Appeals as they were decided: one a line, with the fields of `Appeal`; others are let be.
 
     Raises:
         DataError: the file cannot be read, or a line is no appeal; the culprit is FILE:LINE.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        raise DataError(str(path), "there is no such file", "write one appeal a line") from None
-    except OSError as error:
-        raise DataError(str(path), f"cannot be read: {error}", "write one appeal a line") from error
     found = []
-    for place, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            appeal = msgspec.json.decode(line, type=Appeal)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}:{place}", f"is no appeal: {error}", FIELDS) from error
+    for place, appeal in numbered_rows(path, Appeal, what="appeal", remedy=FIELDS):
         if not appeal.account:
             raise DataError(f"{path}:{place}", "names no account", FIELDS)
         if problem := time_problem(appeal.at):

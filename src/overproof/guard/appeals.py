@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from overproof.errors import ConfigError
-from overproof.guard.key_strength import weakness_of
+from overproof.guard.key_strength import STRONG, weakness_of
 from overproof.records.traffic import Action
 
 __all__ = ["Appeal", "AppealOutcome", "Appeals", "honest_weights"]
@@ -69,8 +69,7 @@ class Appeals:
 
     def __init__(self, key: bytes, audit_share: float = 0.1, spare_days: float = 30.0) -> None:
         if weakness := weakness_of(key):
-            reason = "is too short" if weakness == "short" else "is too regular to be secret"
-            raise ConfigError("the key of audits", reason, "use at least 16 random bytes")
+            raise ConfigError("the key of audits", weakness, STRONG)
         _check_share(audit_share)
         self._key = key
         self.audit_share = audit_share

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from overproof.config.guard import Exemption
 from overproof.errors import ConfigError
-from overproof.guard.key_strength import weakness_of
+from overproof.guard.key_strength import STRONG, weakness_of
 from overproof.records.hashing import canonical_json
 
 __all__ = ["Exemptions", "Refused", "ends_at", "sign"]
@@ -212,15 +212,8 @@ def _check_field(option: str, said: str) -> None:
 
 
 def _check(key: bytes) -> None:
-    weakness = weakness_of(key)
-    if weakness is None:
-        return
-    reason = (
-        f"has {len(key)} bytes, few enough to be guessed"
-        if weakness == "short"
-        else "is too regular to be secret"
-    )
-    raise ConfigError("the key of exemptions", reason, "make one with: openssl rand -hex 32")
+    if weakness := weakness_of(key):
+        raise ConfigError("the key of exemptions", weakness, STRONG)
 
 
 def _reason(error: ValidationError) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from overproof.errors import SecretError
-from overproof.guard.key_strength import LEAST_KEY, weakness_of
+from overproof.guard.key_strength import STRONG, weakness_of
 from overproof.guard.normal_text import CAP, HALF, cap, fold, squeeze, squeezed_and_single
 from overproof.guard.templates import skeleton
 from overproof.guard.text.traits import text_traits
@@ -63,16 +63,10 @@ def check_key(key: bytes, name: str = "key") -> None:
     """Refuse a key that could be guessed.
 
     Raises:
-        SecretError: it is shorter than 16 bytes, or almost all of it is one byte.
+        SecretError: it is short or regular (`weakness_of`).
     """
-    weakness = weakness_of(key)
-    if weakness is None:
-        return
-    if weakness == "short":
-        reason = f"the key of fingerprints has {len(key)} bytes, and {LEAST_KEY} are the least"
-    else:
-        reason = "the key of fingerprints is too regular to be secret"
-    raise SecretError(name, reason, "make one with: openssl rand -hex 32")
+    if weakness := weakness_of(key):
+        raise SecretError(name, f"the key of fingerprints {weakness}", STRONG)
 
 
 class Fingerprinter:

@@ -8,11 +8,12 @@ again and again, a password. What ``openssl rand`` prints passes.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
 
-__all__ = ["LEAST_KEY", "weakness_of"]
+__all__ = ["LEAST_KEY", "STRONG", "weakness_of"]
 
 LEAST_KEY = 16  # bytes
+STRONG = "make one with: openssl rand -hex 32"
+REGULAR = "is too regular to be secret"
 LEAST_DISTINCT = 8
 LEAST_DISTINCT_HEX = 6  # under 32 digits: of random keys of 16, 12 in 1,000 have fewer than 8
 LEAST_FREE = 11  # bytes, where each run counts for two
@@ -26,23 +27,23 @@ WORDS = (
 PLAIN_LETTERS = bytes.maketrans(b"@0$5!3", b"aossie")
 
 
-def weakness_of(key: bytes) -> Literal["short", "regular"] | None:
-    """Why ``key`` could be guessed; None where nothing speaks for that.
+def weakness_of(key: bytes) -> str | None:
+    """Why ``key`` could be guessed, in words that follow its name; None where nothing says so.
 
-    Returns:
-        ``short``: under 16 bytes. ``regular``: of few distinct bytes; made of rows such as
-        ``12345678`` or ``fedcba``; a short block repeated, the last time perhaps in part; or
-        begun with a word that passwords begin with, in any case, with ``@`` for ``a`` and so on.
+    A key is too short under 16 bytes. It is too regular if it has few distinct bytes; is made of
+    rows such as ``12345678`` or ``fedcba``; is a short block repeated, the last time perhaps in
+    part; or begins with a word that passwords begin with, in any case, with ``@`` for ``a`` and so
+    on.
     """
     if len(key) < LEAST_KEY:
-        return "short"
+        return f"has {len(key)} bytes, and {LEAST_KEY} are the least"
     short_hex = len(key) < 2 * LEAST_KEY and HEX.issuperset(key)
     if len(set(key)) < (LEAST_DISTINCT_HEX if short_hex else LEAST_DISTINCT):
-        return "regular"
+        return REGULAR
     if _free_bytes(key) < LEAST_FREE or _begins_with_a_word(key):
-        return "regular"
+        return REGULAR
     block = _block(key)
-    return None if len(block) == len(key) or weakness_of(block) is None else "regular"
+    return None if len(block) == len(key) or weakness_of(block) is None else REGULAR
 
 
 def _free_bytes(key: bytes) -> int:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
 
 from overproof.errors import DataError
-from overproof.guard.reading import raw_lines
+from overproof.guard.row_files import numbered_rows
 from overproof.records.traffic import TrafficVerdict, Truth
 from overproof.records.traffic_checks import verdict_problem
 
 __all__ = ["read_truth", "read_verdicts"]
 
-Row = TypeVar("Row", TrafficVerdict, Truth)
+FORMATS = "the formats are described in docs/traffic.md"
 
 
 def read_verdicts(path: Path) -> list[TrafficVerdict]:
@@ -25,7 +21,7 @@ def read_verdicts(path: Path) -> list[TrafficVerdict]:
         DataError: no such file, a line that is no verdict, or one with a field that cannot be true.
     """
     rows = []
-    for number, verdict in _numbered(path, TrafficVerdict):
+    for number, verdict in numbered_rows(path, TrafficVerdict, what="verdict", remedy=FORMATS):
         if problem := verdict_problem(verdict):
             raise DataError(f"{path}:{number}", problem, "replay again: no replay writes this")
         rows.append(verdict)
@@ -40,7 +36,7 @@ def read_truth(path: Path) -> dict[str, Truth]:
         DataError: no such file, a line that is no truth, an account told twice, or no line at all.
     """
     truth: dict[str, Truth] = {}
-    for _, row in _numbered(path, Truth):
+    for _, row in numbered_rows(path, Truth, what="truth", remedy=FORMATS):
         if row.account in truth:
             raise DataError(
                 str(path), f"account {row.account!r} is told twice", "keep one line of each"
@@ -49,21 +45,3 @@ def read_truth(path: Path) -> dict[str, Truth]:
     if not truth:
         raise DataError(str(path), "holds no account", "score against a labelled log")
     return truth
-
-
-def _numbered(path: Path, kind: type[Row]) -> Iterator[tuple[int, Row]]:
-    if not path.is_file():
-        raise DataError(str(path), "there is no such file", "check the path")
-    decode = msgspec.json.Decoder(kind).decode
-    for number, line in enumerate(raw_lines(path), 1):
-        if line is not None and not line.strip():
-            continue
-        try:
-            row = decode(line or b"")  # None stands for a line beyond all bounds
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{path}:{number}",
-                f"is no {'verdict' if kind is TrafficVerdict else 'truth'}: {error}",
-                "the formats are described in docs/traffic.md",
-            ) from None
-        yield number, row
