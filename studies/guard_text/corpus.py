@@ -23,7 +23,9 @@ FILES["synthesis"] += ("synthesis_fourth.toml", "synthesis_fifth.toml", "synthes
 FILES["rubric"] += ("rubric_fourth.toml", "rubric_judges.toml")
 FILES["ordinary"] += ("ordinary_work.toml", "ordinary_reasoning.toml", "ordinary_bulk.toml")
 FILES["ordinary"] += ("ordinary_jobs.toml",)
-SLOTS = ("slots.toml", *(f"slots_{of}.toml" for of in ("work", "jobs", "judges", "systems")))
+SLOTS = ("slots", *(f"slots_{of}" for of in ("work", "jobs", "judges", "systems")))
+# More pieces of the pools above, by other hands.
+SLOTS += ("slots_english", "slots_chinese", "slots_documents")
 COPIES = 8  # fillings of one text
 _SLOT = re.compile(r"\{([^{}]*)\}")
 
@@ -76,7 +78,8 @@ def read_texts(copies: int = COPIES) -> list[Text]:
     """Every family's texts, ``copies`` fillings of each, without repeats."""
     slots: dict[str, list[str]] = {}
     for file in SLOTS:
-        slots |= tomllib.loads((HERE / file).read_text("utf-8"))
+        for slot, pieces in tomllib.loads((HERE / f"{file}.toml").read_text("utf-8")).items():
+            slots[slot] = [*slots.get(slot, []), *pieces]
     out: dict[tuple[str, str], Text] = {}
     for head, files in FILES.items():
         for file in files:

@@ -37,7 +37,7 @@ COPIED = 1.0 / 8.0
 STYLES = 8
 PACKAGED = 0.5
 # Characters that a sentence of the payload grammar has on average, to know how many to draw.
-SENTENCE_CHARS = {"en": 52, "zh": 20}
+SENTENCE_CHARS = {"en": 78, "zh": 27}
 SPACE = {"en": " ", "zh": ""}
 
 
@@ -73,9 +73,13 @@ class Bank:
             }
             self._fillers[language] = fillers | {"num": _number, "code": _code}
         home = bank_dir(name)
-        sentences = _read(home / "sentences.toml")
+        half = half_of(name)
+        sentences, pooled = _read(home / "sentences.toml"), read_pool("sentences")
         self._sentences = {
-            language: [Template(text, self._fillers[language]) for text in sentences[language]]
+            language: [
+                Template(text, self._fillers[language])
+                for text in [*sentences[language], *halves(pooled[language])[half]]
+            ]
             for language in LANGUAGES
         }
         self.families = {
@@ -83,10 +87,9 @@ class Bank:
             for kind in FAMILIES
         }
         for kind in ATTACKS:
-            self.families[kind] += _pooled(kind, half_of(name))
+            self.families[kind] += _pooled(kind, half)
         self.chat = _read(home / "chat.toml")
         said = read_pool("chat")
-        half = half_of(name)
         for language in LANGUAGES:
             for part, pool in said[language].items():
                 self.chat[language][part] += halves(pool)[half]
