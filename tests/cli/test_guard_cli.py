@@ -153,9 +153,9 @@ def test_a_permission_that_is_past_is_not_signed(monkeypatch: pytest.MonkeyPatch
     assert isinstance(error, ConfigError)
     assert error.culprit == "--until"
     assert "past" in str(error)
-    odd = guard("sign-exemption", "--org", "o\x7f\u2028", "--use", "x", "--until", "2999-01-31",
+    odd = guard("sign-exemption", "--org", "ö\\\"\U0001f600", "--use", "x", "--until", "2999-01-31",
                 "--signed-by", "Ada")  # fmt: skip
-    assert tomllib.loads(odd)["exemptions"][0]["org"] == "o\x7f\u2028"
+    assert tomllib.loads(odd)["exemptions"][0]["org"] == 'ö\\"\U0001f600'
 
 
 @pytest.mark.parametrize(("command", "onwards"), [

@@ -137,8 +137,12 @@ def test_calibrate_prints_who_is_in_and_warns_where_no_community_is_honest(tmp_p
     assert isinstance(run(*given, "--audit-share", 2).exception, ConfigError)
     done = run(*given, "--appeals", appeals, "--audit-share", 0.2)
     assert done.exit_code == 0, done.output
-    assert "pool: 17 accounts of 17 organisations or payers, at most 34 of each" in done.stdout
+    assert "pool: 17 accounts of 17 organisations or payers, at most 88 of each" in done.stdout
     # a1 is trusted and counts once as it is; a0 alone enters, for five.
-    assert "random audit that are in the log: 1;" in done.stdout
-    assert "stands for 21 accounts" in done.stdout
+    assert (
+        "appeals: 4; upheld, of the random audit and entered: 1, for 5 accounts of the 21 "
+        in done.stdout
+    )
+    for why in ("not in the audit", "not upheld", "trusted, and in the pool as such"):
+        assert f"; {why}: 1" in done.stdout
     assert "warning: the trusted accounts form no honest community" in done.stderr

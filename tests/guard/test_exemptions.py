@@ -10,7 +10,7 @@ import pytest
 
 from overproof.config.guard import Exemption
 from overproof.errors import ConfigError
-from overproof.guard.exemptions import Exemptions, sign
+from overproof.guard.exemptions import Exemptions, ends_at, sign
 
 KEY = b"a key of thirty-two bytes or so."
 ENTRY = {"org": "acme", "use": "evaluation", "until": "2026-12-31", "signed_by": "Ada"}
@@ -122,6 +122,13 @@ def test_a_key_that_repeats_itself_is_no_secret(key: bytes) -> None:
         ({"use": "evaluation\u2028and more"}, "--use", "holds a line break"),
         ({"use": "evaluation\r"}, "--use", "holds a line break"),
         ({"org": "ac\nme"}, "--org", "holds a line break"),
+        ({"org": "ac\x7fme"}, "--org", "control character"),
+        ({"org": "ac\u2028me"}, "--org", "holds a line break"),
+        ({"org": "ac\u200bme"}, "--org", r"cannot be seen: 'ac\u200bme'"),
+        ({"org": "\u202eacme"}, "--org", "cannot be seen"),
+        ({"org": "acme\ufe0f"}, "--org", "cannot be seen"),
+        ({"org": None, "account": "k\u3164"}, "--account", "cannot be seen"),
+        ({"org": None, "account": "\u3000k1"}, "--account", "has blanks around"),
     ],
 )
 def test_what_would_permit_nobody_or_mislead_is_not_signed(
@@ -132,6 +139,14 @@ def test_what_would_permit_nobody_or_mislead_is_not_signed(
     assert caught.value.culprit == option
     assert reason in caught.value.reason
     assert caught.value.way_out
+
+
+@pytest.mark.parametrize("until", ["2027-01-31x10:00+14:00", "2027-01-31_10:00", "20270131 x"])
+def test_a_time_behind_anything_but_a_t_or_a_blank_is_no_date(until: str) -> None:
+    with pytest.raises(ConfigError, match="for a date"):
+        sign(ENTRY | {"until": until}, KEY)
+    signed = sign(ENTRY | {"until": "2027-01-31 10:00+14:00"}, KEY)
+    assert ends_at(signed) == at("2027-01-30T20:00:00")
 
 
 def test_a_malformed_entry_is_told_where_its_fields_are_described() -> None:

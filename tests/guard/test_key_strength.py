@@ -31,6 +31,21 @@ GUESSED = (
     b"QwErTyUiOpAsDfGh",
     b"$ecret-of-the-house-7",
     b"changeme-changeme-later",
+    b"00112233445566778899aabbccddeeff",
+    b"00112233445566778899AABBCCDDEEFF" * 2,
+    b"0102030405060708090a0b0c0d0e0f10",
+    b"ffeeddccbbaa99887766554433221100",
+    b"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    b"a1b2c3d4e5f6g7h8",
+    b"0f1e2d3c4b5a6978",
+    b"your-key-here-please",
+    b"YOUR_SECRET_KEY_GOES_HERE",
+    b"<your key here 123>",
+    b"replace-me-please-1",
+    b"thisisaverysecretkey",
+    b"my-guard-key-2026",
+    b"correcthorsebatterystaple",
+    "überproof-überproof".encode(),
 )
 
 
@@ -68,6 +83,18 @@ def test_no_random_key_is_refused() -> None:
     made = [(kind, key) for seed in range(2_000) for kind, key in keys(seed).items()]
     assert [one for one in made if weakness_of(one[1]) is not None] == []
     assert len(made) == 14_000
+
+
+@pytest.mark.parametrize("kind", ["hex of 16", "hex of 32", "base64", "urlsafe"])
+def test_of_twenty_thousand_of_each_kind_that_is_advised_none_is_refused(kind: str) -> None:
+    chance = random.Random(kind)
+    made = {
+        "hex of 16": lambda: chance.randbytes(16).hex().encode(),
+        "hex of 32": lambda: chance.randbytes(32).hex().encode(),
+        "base64": lambda: base64.b64encode(chance.randbytes(32)),
+        "urlsafe": lambda: base64.urlsafe_b64encode(chance.randbytes(16)).rstrip(b"="),
+    }[kind]
+    assert [key for key in (made() for _ in range(20_000)) if weakness_of(key)] == []
 
 
 def test_a_good_key_twice_over_is_as_good_as_once() -> None:

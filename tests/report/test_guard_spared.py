@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from page_text import PageText
 
-from overproof.api.guard import guard_report
+from overproof.api.guard_page import guard_report
 from overproof.errors import DataError
 from overproof.guard.ladder import INCONSPICUOUS as LADDERS
 from overproof.records.traffic import Action, Evidence, Subject, TrafficVerdict
@@ -56,7 +56,7 @@ def test_permission_and_inconspicuous_conduct_are_told_apart_and_times_are_dates
     ]
     page = render_guard_html([], spared=rows, replay={"since": START, "until": START + DAY})
     text = str(PageText(page))
-    permitted, rest = text.split("Permitted by a signed entry")[1].split("does not stand out", 1)
+    permitted, rest = text.split("Permitted by a signed entry")[1].split("did not stand out", 1)
     assert "signed-1" in permitted
     assert "quiet-1" not in permitted
     assert "quiet-1" in rest
@@ -65,6 +65,34 @@ def test_permission_and_inconspicuous_conduct_are_told_apart_and_times_are_dates
     assert "Since 2 March 2026, 12:00 UTC" in text
     assert "Until 3 March 2026, 12:00 UTC" in text
     assert "e+09" not in text
+
+
+def test_who_was_acted_on_at_another_time_is_not_listed_as_left_alone() -> None:
+    rows = [{"at": START, "account": name, "action": "soften", "reason": INCONSPICUOUS}
+            for name in ("a", "never-held")]  # fmt: skip
+    page = render_guard_html([verdict(Action.SOFTEN, "ab", day=1)], spared=rows)
+    text = str(PageText(page)).split("Their own conduct did not stand out")[1]
+    _, quiet = spared_tables(rows, 200, held={"a"})
+    assert (len(quiet.rows), quiet.total, quiet.held) == (1, 1, 1)
+    assert "never-held" in text
+    assert "Not listed: 1 entry of accounts that were acted on at another time" in text
+    old = [{"account": "a", "reason": "its own conduct does not stand out"}]
+    assert [one.total for one in spared_tables(old, 200)] == [0, 1]
+
+
+def test_each_reason_has_its_rows_and_what_is_left_out_is_counted() -> None:
+    rows = [{"account": f"a{n}", "reason": "evaluation"} for n in range(300)]
+    rows += [{"account": f"q{n}", "reason": INCONSPICUOUS} for n in range(20)]
+    rows += [{"account": "the-other-customer", "reason": "synthetic data"}]
+    page = render_guard_html(
+        [], spared=rows, spared_in_all={"evaluation": 900, INCONSPICUOUS: 5_000}
+    )
+    text = str(PageText(page))
+    permitted, quiet = text.split("Permitted by a signed entry")[1].split("did not stand out", 1)
+    assert "the-other-customer" in permitted
+    assert "The first 200 of 301, some of each reason" in permitted
+    assert "counts 600 more, and names none" in permitted
+    assert "counts 4,980 more, and names none" in quiet
 
 
 def test_long_tables_are_cut_and_say_so() -> None:
@@ -127,6 +155,8 @@ def test_a_verdict_that_cannot_be_is_refused_with_its_field(
         ({"spared": [5]}, "spared[0]"),
         ({"spared": [{"at": START}, {"at": "noon"}]}, "spared[1].at"),
         ({"since": 1e300}, "since"),
+        ({"spared_in_all": {"a": -1}}, "spared_in_all"),
+        ({"spared_in_all": [1]}, "spared_in_all"),
         ({"until": 10**400}, "until"),
     ],
 )

@@ -16,12 +16,13 @@ from overproof.api.guard import (
     guard_calibrate,
     guard_fingerprint,
     guard_replay,
-    guard_report,
     guard_score,
     open_guard,
     sign_exemption,
     simulate_traffic,
 )
+from overproof.api.guard_appeals import guard_appeal
+from overproof.api.guard_page import guard_report
 from overproof.api.label import (
     certify,
     check_bases,
@@ -53,6 +54,7 @@ __all__ = [
     "distill",
     "distill_text",
     "export",
+    "guard_appeal",
     "guard_calibrate",
     "guard_fingerprint",
     "guard_replay",

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overproof.api.guard_files import converted, read_json, read_names, read_rows
+from overproof.api.guard_files import read_names
 from overproof.errors import ConfigError, DataError, MissingExtraError, SecretError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ __all__ = [
     "guard_calibrate",
     "guard_fingerprint",
     "guard_replay",
-    "guard_report",
     "guard_score",
     "need_guard",
     "open_guard",
@@ -44,13 +43,21 @@ def open_guard(
     *,
     appeals: Appeals | None = None,
     passes: bool = True,
+    snapshot: Path | None = None,
 ) -> Guard:
     """The detector that a gateway calls: ``guard.observe(event)`` gives the current decision.
 
+    A gateway calls ``guard.observe(event, strict=False)``: a fault inside then costs no answer.
+
     Every six hours of the events' time communities are looked for, which takes half a second for
     five thousand accounts and 19 for a million. Without more ado the request that it is due before
-    waits for it. Where none may wait, open with ``passes=False`` and keep a thread that calls
-    ``guard.run_pass()`` whenever ``guard.due(time.time())``.
+    waits for it, and no other: those that other threads hand in meanwhile are answered by what was
+    known before. Where none may wait, open with ``passes=False`` and keep a thread that calls
+    ``guard.run_pass(time.time())`` every minute, which does nothing unless a pass is due.
+
+    ``guard.verdicts()`` and ``guard.communities()`` hold the evidence; fetch and keep them every so
+    often, as they grow until then. ``guard.save(path)`` saves all that guard remembers, every so
+    often and before the gateway stops, from any thread; what was not fetched yet is in it.
 
     Counted in ``guard.counts`` and not learnt from: ``duplicates`` (an account's ``request_id`` was
     seen before), ``refused`` (no possible time or name), ``put aside`` (over a day ahead, until 32
@@ -64,20 +71,29 @@ def open_guard(
         calibration: a directory of frozen files; the shipped one where None.
         passes: whether ``observe`` runs the passes that are due.
         appeals: an ``Appeals(key)`` of ``overproof.guard.appeals``; who made it keeps its state.
+        snapshot: what ``guard.save`` wrote, to go on from; where there is no such file, as at a
+            gateway's first start, guard begins anew.
 
     Raises:
         ConfigError: the configuration cannot be used.
-        DataError: a frozen file is missing or damaged.
+        DataError: a frozen file is missing or damaged, or the snapshot is.
         MissingExtraError: the extra ``guard`` is not installed.
+        RunError: the snapshot was made by another version of overproof, or with other settings
+            (signed exemptions may differ), another calibration or another key.
+        SecretError: it was made with a key of texts, which is not set.
     """
     settings = _settings(config)
     from overproof.guard.engine import Guard
     from overproof.guard.intake import Intake
+    from overproof.guard.saving import restore_guard
     from overproof.guard.sketching import EnvironmentSketcher
 
     judge = _judge(settings, calibration, appeals)
     sketcher = EnvironmentSketcher(settings.key_env)
-    return Guard(settings, sketcher=sketcher, judge=judge, intake=Intake(), passes=passes)
+    guard = Guard(settings, sketcher=sketcher, judge=judge, intake=Intake(), passes=passes)
+    if snapshot is not None and snapshot.exists():
+        restore_guard(guard, snapshot)
+    return guard
 
 
 def guard_replay(
@@ -90,6 +106,7 @@ def guard_replay(
     looks: Path | None = None,
     snapshot: Path | None = None,
     resume: bool = False,
+    appeals: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ReplayReport:
     """Replay a log through the detector and write its verdicts.
@@ -103,6 +120,7 @@ def guard_replay(
         looks: also write what every look saw, as Parquet.
         snapshot: where to save while it runs; ``OUT.snapshot`` where None.
         resume: go on from the snapshot if there is one.
+        appeals: decided ones, one a line (`guard_appeal`); each counts from its own time on.
         progress: called about once a second.
 
     Raises:
@@ -118,15 +136,18 @@ def guard_replay(
     from overproof.guard.replay import SnapshotPlan, replay
     from overproof.guard.sketching import EnvironmentSketcher
 
-    if config is not None:
-        written = [path for path in (out, looks, snapshot) if path is not None]
-        refuse_overwriting(written, [config], "is the configuration of this replay")
+    if appeals is not None and watch_only:
+        raise ConfigError("--appeals", "changes nothing with --watch-only", "leave one out")
+    written = [path for path in (out, looks, snapshot) if path is not None]
+    for path, what in ((config, "the configuration"), (appeals, "the file of appeals")):
+        if path is not None:
+            refuse_overwriting(written, [path], f"is {what} of this replay")
     recorder = None if looks is None else new_recorder()
     report = replay(
         events,
         out,
         settings,
-        judge=None if watch_only else _judge(settings, calibration),
+        judge=None if watch_only else _judge(settings, calibration, appeals),
         sketcher=EnvironmentSketcher(settings.key_env),
         recorder=recorder,
         snapshots=SnapshotPlan(snapshot, resume),
@@ -209,14 +230,15 @@ def guard_calibrate(
     from tempfile import TemporaryDirectory
 
     from overproof.guard import instruments
-    from overproof.guard.appeal_files import audit_weights, read_appeals
+    from overproof.guard.appeal_files import audit_weights, read_appeals, without_weight
     from overproof.guard.replay import replay
     from overproof.guard.sketching import EnvironmentSketcher
 
     home = instruments.SHIPPED if scorers is None else scorers
     instruments.load_scorers(home)  # before a long replay for nothing
     names = read_names(trusted)
-    weights = audit_weights([] if appeals is None else read_appeals(appeals), audit_share)
+    decided = [] if appeals is None else read_appeals(appeals)
+    weights = audit_weights(decided, audit_share)
     appealed = {name: weight for name, weight in weights.items() if name not in names}
     recorder = instruments.new_recorder(names | appealed.keys())
     with TemporaryDirectory() as folder:
@@ -241,6 +263,7 @@ def guard_calibrate(
         version=version,
         per_group=per_group,
         appealed=appealed,
+        appeals_left=without_weight(decided, names),
     )
 
 
@@ -266,45 +289,6 @@ def guard_score(verdicts: Path, truth: Path, events: Path, *, config: Path | Non
         nominal=settings.communities.false_discovery_rate,
         most_bad_lines=settings.most_bad_lines,
     )
-
-
-def guard_report(verdicts: Path, out: Path, *, scores: Path | None = None) -> None:
-    """Draw the findings of a replay as one self-contained HTML page.
-
-    Args:
-        verdicts: as a replay wrote them; its communities and its report are found beside them.
-        out: the page to write.
-        scores: what `guard_score` came to, as JSON.
-
-    Raises:
-        ConfigError: the page would replace a file that it is made from.
-        DataError: a file cannot be read, or a field of it is not what a replay writes.
-    """
-    need_guard()
-    from overproof.guard.output_names import refuse_overwriting
-    from overproof.guard.replay import communities_path, record_path
-    from overproof.guard.scoring import read_verdicts
-    from overproof.records.files import write_atomically
-    from overproof.report.guard import render_guard_html
-    from overproof.report.guard_graph import DrawnCommunity
-    from overproof.report.guard_spared import checked_replay
-
-    beside, record = communities_path(verdicts), record_path(verdicts)
-    read = [verdicts, beside, record, *([] if scores is None else [scores])]
-    refuse_overwriting([out], read, "is read for the page, which would replace it")
-    found = read_verdicts(verdicts)
-    drawn = [converted(beside, row, DrawnCommunity.from_row) for row in read_rows(beside)]
-    replayed = checked_replay(read_json(record), str(record)) if record.is_file() else {}
-    spared = replayed.pop("spared", [])
-    page = render_guard_html(
-        found,
-        communities=drawn,
-        scores=None if scores is None else read_json(scores),
-        replay=replayed or None,
-        spared=spared,
-        name=verdicts.name,
-    )
-    write_atomically(out, page)
 
 
 def sign_exemption(entry: Mapping[str, Any], *, config: Path | None = None) -> Exemption:
@@ -374,9 +358,14 @@ def need_guard() -> None:
             raise MissingExtraError(module, "guard")
 
 
-def _judge(config: GuardConfig, calibration: Path | None, appeals: Appeals | None = None) -> Judge:
+def _judge(
+    config: GuardConfig, calibration: Path | None, appeals: Appeals | Path | None = None
+) -> Judge:
+    from overproof.guard.appealed import AppealedJudge
     from overproof.guard.instruments import SHIPPED, Instruments
     from overproof.guard.judging import Judge
 
     instruments = Instruments(SHIPPED if calibration is None else calibration)
+    if isinstance(appeals, Path):
+        return AppealedJudge(config, instruments, appeals)
     return Judge(config, instruments, appeals=appeals)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from overproof.cli.guard_appeal import appeal_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,6 +61,10 @@ def replay_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the snapshot, if there is one.")
     ] = False,
+    appeals: Annotated[
+        Path | None,
+        typer.Option(help="Decided appeals (JSON Lines); each counts from its own time on."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay a log through the detector and write its verdicts."""
@@ -75,6 +81,7 @@ def replay_command(
                 looks=looks,
                 snapshot=snapshot,
                 resume=resume,
+                appeals=appeals,
                 progress=progress,
             )
     except KeyboardInterrupt as stopped:
@@ -263,8 +270,10 @@ def sign_exemption_command(
         )
     typer.echo("[[exemptions]]")
     for name, value in signed.model_dump(exclude_none=True).items():
-        said = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # as TOML wants it
-        typer.echo(f"{name} = {said}")
+        typer.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+
+
+app.command("appeal")(appeal_command)
 
 
 def _broken_off(

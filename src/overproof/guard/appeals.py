@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -19,6 +21,7 @@ from typing import Any
 from overproof.errors import ConfigError
 from overproof.guard.key_strength import STRONG, weakness_of
 from overproof.records.traffic import Action
+from overproof.records.traffic_checks import time_problem
 
 __all__ = ["Appeal", "AppealOutcome", "Appeals", "honest_weights"]
 
@@ -75,8 +78,8 @@ class Appeals:
         self.audit_share = audit_share
         self.spare_days = spare_days
         self._records: list[Appeal] = []
-        self._spared: dict[str, float] = {}
-        self._upheld: dict[str, float] = {}
+        self._upheld: dict[str, list[tuple[float, float, Appeal]]] = {}  # from, until; by time
+        self._now = math.inf
 
     @property
     def records(self) -> tuple[Appeal, ...]:
@@ -98,37 +101,61 @@ class Appeals:
         decided_by: str,
         reason: str,
     ) -> Appeal:
-        """Record a decision; an upheld one ends what the account stands under, and spares it."""
+        """Record a decision; an upheld one ends what the account stands under, and spares it.
+
+        Raises:
+            ConfigError: ``at`` is no time in seconds since the epoch.
+        """
         appeal = Appeal(account, at, outcome, action, decided_by, reason, self.audited(account))
-        self._keep(appeal)
-        if outcome is AppealOutcome.UPHELD:
-            until = at + self.spare_days * DAY_S
-            self._spared[account] = max(until, self._spared.get(account, until))
+        self.take([appeal])
         return appeal
 
-    def _keep(self, appeal: Appeal) -> None:
+    def take(self, decided: Iterable[Appeal]) -> None:
+        """Record what was decided elsewhere, as it is: each counts from its own time on.
+
+        Raises:
+            ConfigError: one was decided at no time in seconds since the epoch.
+        """
+        for appeal in decided:
+            if problem := time_problem(appeal.at):
+                raise ConfigError("at", f"{appeal.at!r} {problem}", "give seconds since the epoch")
+            self._keep(appeal, appeal.at + self.spare_days * DAY_S)
+
+    def _keep(self, appeal: Appeal, until: float) -> None:
         self._records.append(appeal)
         if appeal.outcome is AppealOutcome.UPHELD:
-            before = self._upheld.get(appeal.account, appeal.at)
-            self._upheld[appeal.account] = max(appeal.at, before)
+            mine = self._upheld.setdefault(appeal.account, [])
+            mine.append((appeal.at, until, appeal))
+            mine.sort(key=_start)
 
-    def upheld_at(self, account: str) -> float | None:
+    def as_of(self, now: float) -> None:
+        """Answer from here on as of ``now``, event time; without it, as of all that is recorded.
+
+        A replay says it before each thing that it decides, as it knows later appeals beforehand.
+        """
+        self._now = now
+
+    def upheld_at(self, account: str, now: float | None = None) -> float | None:
         """When the account's last upheld appeal was decided, event time; None if none was.
 
         Nothing that the account came to stand under by then binds it any more.
+
+        Args:
+            account: who may have appealed.
+            now: what was decided later does not count yet; as `as_of` says where None.
         """
-        return self._upheld.get(account)
+        mine = self._upheld.get(account)
+        if mine is None:
+            return None
+        past = bisect_right(mine, self._now if now is None else now, key=_start)
+        return mine[past - 1][0] if past else None
 
     def spares(self, account: str, now: float) -> str | None:
         """Why the account is spared at ``now``, in words; None where no appeal spares it."""
-        until = self._spared.get(account)
-        if until is None or now >= until:
-            return None
-        last = next(
-            one for one in reversed(self._records)
-            if one.account == account and one.outcome is AppealOutcome.UPHELD
-        )  # fmt: skip
-        return f"appeal upheld by {last.decided_by}: {last.reason}"
+        for at, until, appeal in reversed(self._upheld.get(account, ())):
+            if at <= now < until:
+                return f"appeal upheld by {appeal.decided_by}: {appeal.reason}"
+        return None
 
     def calibration_weights(self) -> dict[str, float]:
         """How many honest accounts each upheld and audited one stands for; nobody else is in."""
@@ -141,28 +168,49 @@ class Appeals:
                 asdict(one) | {"outcome": str(one.outcome), "action": str(one.action)}
                 for one in self._records
             ],
-            "spared": [[account, until] for account, until in self._spared.items()],
+            "spared": [[one.account, until] for one, until in self._untils()],
         }
+
+    def _untils(self) -> Iterable[tuple[Appeal, float]]:
+        """The upheld, in the order of the record, and until when each spares."""
+        ends = {id(one): until for mine in self._upheld.values() for _, until, one in mine}
+        return [(one, ends[id(one)]) for one in self._records if id(one) in ends]
 
     def restore(self, state: Any) -> None:
         """Take a snapshot's values."""
         self._records, self._upheld = [], {}
+        untils = iter(state["spared"])
         for one in state["records"]:
             said = {"outcome": AppealOutcome(one["outcome"]), "action": Action(one["action"])}
-            self._keep(Appeal(**one | said))
-        self._spared = {account: float(until) for account, until in state["spared"]}
+            appeal = Appeal(**one | said)
+            until = appeal.at + self.spare_days * DAY_S
+            if appeal.outcome is AppealOutcome.UPHELD:
+                until = float(next(untils, (appeal.account, until))[1])
+            self._keep(appeal, until)
+
+
+def _start(one: tuple[float, float, Appeal]) -> float:
+    return one[0]
 
 
 def honest_weights(appeals: Iterable[Appeal], audit_share: float) -> dict[str, float]:
     """How many honest accounts each upheld and audited one stands for; nobody else is in.
 
+    Of several decisions about one account the last counts: who was believed and then found out
+    teaches nothing.
+
+    Args:
+        appeals: in any order.
+        audit_share: of all accounts, that the draw had picked when they were decided.
+
     Raises:
         ConfigError: a share outside (0, 1].
     """
     _check_share(audit_share)
+    last = {one.account: one for one in sorted(appeals, key=lambda one: one.at)}
     return {
         one.account: 1.0 / audit_share
-        for one in appeals
+        for one in last.values()
         if one.outcome is AppealOutcome.UPHELD and one.audited
     }
 

@@ -12,8 +12,9 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any
+from unicodedata import category
 
 from pydantic import ValidationError
 
@@ -25,6 +26,11 @@ from overproof.records.hashing import canonical_json
 __all__ = ["Exemptions", "Refused", "ends_at", "sign"]
 
 UNSIGNED = "0" * 64
+# Of the categories of letters and marks, and drawn as nothing: fillers, selectors, joiners.
+UNSEEN = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    + "".join(map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]))
+)
 FIELDS = "docs/guard-settings.md, under [[exemptions]], says which fields there are"
 
 
@@ -181,9 +187,9 @@ def _signature(entry: Exemption, key: bytes) -> str:
 def _until(text: str) -> float:
     """Seconds since the epoch; a date without a time lasts to the end of its day in UTC."""
     try:
-        when = datetime.fromisoformat(text)
+        when = datetime.fromisoformat(text)  # which takes any character between date and time
         if "T" not in text and " " not in text:
-            when = datetime.combine(when.date(), time.max)
+            when = datetime.combine(date.fromisoformat(text), time.max)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ValueError(f"has {text[:40]!r} for a date") from None
@@ -196,13 +202,18 @@ def _check_field(option: str, said: str) -> None:
     """
     if not said.strip():
         raise ConfigError(option, "is empty", "say who may do what, and who answers")
-    names = option in {"--org", "--account"}  # as odd as those of the log, but for these
-    if any(char < " " for char in said) or (not names and len(said.splitlines()) > 1):
+    names = option in {"--org", "--account"}
+    if any(category(char) in {"Cc", "Zl", "Zp"} for char in said):
         raise ConfigError(
             option, f"holds a line break or another control character: {said[:80]!r}",
             "write it in one line",
         )  # fmt: skip
-    if said != said.strip(" \u00a0" if names else None):
+    if names and any(category(char) in {"Cf", "Cs"} or char in UNSEEN for char in said):
+        raise ConfigError(
+            option, f"holds a character that cannot be seen: {said[:80]!a}",
+            "write the name as the log does, letter by letter",
+        )  # fmt: skip
+    if said != said.strip():
         raise ConfigError(option, f"has blanks around it: {said[:80]!r}", "write it without them")
     if names and "*" in said:
         raise ConfigError(

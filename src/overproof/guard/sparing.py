@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from overproof.guard.appeals import Appeals
@@ -11,9 +12,13 @@ from overproof.guard.exemptions import Exemptions
 from overproof.guard.verdict_making import Holder
 from overproof.records.traffic import Action
 
-__all__ = ["INCONSPICUOUS", "Sparing", "Sparings"]
+__all__ = ["INCONSPICUOUS", "MOST_KEPT", "Sparing", "Sparings"]
 
-INCONSPICUOUS = "its own conduct does not stand out"
+INCONSPICUOUS = "its own conduct did not stand out at that time"
+QUIET, PERMITTED = "own conduct", "permitted"
+MOST_KEPT = 50_000  # records: some 10 MB
+
+_Key = tuple[str, Action, str]
 
 
 @dataclass(frozen=True)
@@ -29,19 +34,47 @@ class Sparing:
 class Sparings:
     """Spares accounts, and records it once for each action and reason.
 
+    Of those whose own conduct does not stand out, and of those permitted, the newest ``most`` each
+    are kept: a gateway runs for years.
+
     Args:
         exemptions: declared and permitted uses.
         appeals: those decided.
+        most: records kept of each of the two.
 
     Attributes:
-        told: what accounts were spared, in order.
+        dropped: how many records made room for others, by which of the two they were.
     """
 
-    def __init__(self, exemptions: Exemptions, appeals: Appeals | None) -> None:
+    def __init__(
+        self, exemptions: Exemptions, appeals: Appeals | None, most: int = MOST_KEPT
+    ) -> None:
         self.exemptions = exemptions
         self.appeals = appeals
-        self.told: list[Sparing] = []
-        self._seen: set[tuple[str, Action, str]] = set()
+        self.most = most
+        self.dropped: Counter[str] = Counter()
+        self._quiet: dict[_Key, float] = {}
+        self._permitted: dict[_Key, float] = {}
+
+    @property
+    def told(self) -> list[Sparing]:
+        """What accounts were spared, in order of event time."""
+        found = [Sparing(at, *key) for kept in self._kept() for key, at in kept.items()]
+        return sorted(found, key=lambda one: one.at)
+
+    def _kept(self) -> tuple[dict[_Key, float], ...]:
+        return self._quiet, self._permitted
+
+    def _record(self, one: Sparing) -> None:
+        quiet = one.reason == INCONSPICUOUS
+        kept = self._quiet if quiet else self._permitted
+        key = (one.account, one.action, one.reason)
+        if key in kept:
+            return
+        if len(kept) >= self.most:
+            del kept[next(iter(kept))]
+            self.dropped[QUIET if quiet else PERMITTED] += 1
+        kept[key] = one.at
 
     def why(self, holder: Holder, now: float) -> str | None:
         """Which permission or appeal spares an account at ``now``, in words; None if none does."""
@@ -70,17 +103,22 @@ class Sparings:
             else:
                 held.append(holder)
                 continue
-            key = (holder.account, action, reason)
-            if key not in self._seen:
-                self._seen.add(key)
-                self.told.append(Sparing(now, holder.account, action, reason))
+            self._record(Sparing(now, holder.account, action, reason))
         return held, reasons
 
     def state(self) -> Any:
         """The record as plain values for a snapshot; appeals keep their own."""
-        return [asdict(one) | {"action": str(one.action)} for one in self.told]
+        told = [
+            [account, str(action), reason, at]
+            for kept in self._kept()
+            for (account, action, reason), at in kept.items()
+        ]
+        return {"told": told, "dropped": dict(self.dropped)}
 
     def restore(self, state: Any) -> None:
         """Take a snapshot's values."""
-        self.told = [Sparing(**one | {"action": Action(one["action"])}) for one in state]
-        self._seen = {(one.account, one.action, one.reason) for one in self.told}
+        for kept in self._kept():
+            kept.clear()
+        for account, action, reason, at in state["told"]:
+            self._record(Sparing(at, account, Action(action), reason))
+        self.dropped = Counter(state["dropped"])

@@ -183,6 +183,7 @@ def render_guard_html(
     scores: Mapping[str, Any] | None = None,
     replay: Mapping[str, Any] | None = None,
     spared: Sequence[Mapping[str, Any]] = (),
+    spared_in_all: Mapping[str, int] | None = None,
     name: str = "traffic",
     made_at: str = "",
 ) -> str:
@@ -194,7 +195,8 @@ def render_guard_html(
         scores: verdicts against truth, as ``overproof guard score --json`` gives them.
         replay: counts of the replay: lines, events, bad lines; ``since`` and ``until`` are times.
         spared: further rows of who was spared: any keys, the same in each; ``at`` is a time, and
-            ``reason`` tells who was permitted from whose conduct does not stand out.
+            ``reason`` tells who was permitted from whose conduct did not stand out.
+        spared_in_all: how many there were of each reason of which ``spared`` holds but some.
         name: of the log.
         made_at: ISO 8601; left out if empty, so that equal findings are equal pages.
 
@@ -202,7 +204,9 @@ def render_guard_html(
         One document with inline CSS and SVG. Every text from outside is escaped.
     """
     findings = Findings(verdicts, communities)
-    permitted, quiet = spared_tables(spared, MOST_ROWS)
+    permitted, quiet = spared_tables(
+        spared, MOST_ROWS, held=findings.acted_accounts, in_all=spared_in_all
+    )
     made = environment()
     return made.get_template("guard_report.html.j2").render(
         findings=findings,
