@@ -13,11 +13,13 @@ from guard_accounts import AGES_H, plain_scorer, signals_of
 
 from overproof.errors import ConfigError, DataError
 from overproof.guard import instruments
-from overproof.guard.appeal_files import audit_weights, read_appeals
+from overproof.guard.appeal_files import audit_weights, read_appeals, without_weight
+from overproof.guard.appeals import Appeal, AppealOutcome
 from overproof.guard.calibration import Calibration, Ranks
 from overproof.guard.community_calibration import Band, CommunityCalibration
 from overproof.guard.instruments import FILES, calibrate, pool_notes
 from overproof.guard.recording import LookRecorder
+from overproof.records.traffic import Action
 
 ACCOUNTS, COMMUNITIES = plain_scorer(8), plain_scorer(8, "community")
 END = AGES_H[0] * 3600.0
@@ -70,9 +72,9 @@ def test_one_customer_with_thousands_of_keys_does_not_rule_the_pool(
 
 
 def test_the_cap_is_a_hundredth_of_what_a_plan_needs(scorers: Path, tmp_path: Path) -> None:
-    groups = ["giant"] * 4_000 + [f"o{n}" for n in range(3_500)]
+    groups = ["giant"] * 4_000 + [f"o{n}" for n in range(8_900)]
     accounts, _ = frozen(recorded(groups), scorers, tmp_path, least=instruments.LEAST_ACCOUNTS)
-    assert accounts.pool["accounts"] == 34 + 3_500
+    assert accounts.pool["accounts"] == 88 + 8_900
     assert "pro|few" in accounts.strata
 
 
@@ -87,10 +89,61 @@ def test_upheld_appeals_weigh_and_no_group_of_them_more_than_a_group_may(
     # One stands for ten; the two of one group together for twelve.
     assert accounts.stratum("pro|few").whole.n == 299 + 10 + 12
     notes = pool_notes(accounts, communities)
-    assert "upheld appeals of the random audit that are in the log: 3" in notes[1]
-    assert "stands for 321 accounts" in notes[1]
+    assert "upheld, of the random audit and entered: 3, for 22 accounts of the 321" in notes[1]
+    assert "not in the log, or with too few requests to be looked at: 1" in notes[1]
     plain, _ = frozen(recorder, scorers, tmp_path / "plain", per_group=12)
     assert not any("appeals" in note for note in pool_notes(plain, communities))
+
+
+def test_who_has_no_organisation_stands_for_as_many_as_the_share_says(
+    scorers: Path, tmp_path: Path
+) -> None:
+    recorder = recorded([""] + [f"o{n}" for n in range(300)])
+    accounts, _ = frozen(recorder, scorers, tmp_path, per_group=2, appealed={"a0": 100.0})
+    assert accounts.stratum("pro|few").whole.n == 300 + 100
+
+
+def test_trusted_and_appealed_of_one_organisation_share_its_part(
+    scorers: Path, tmp_path: Path
+) -> None:
+    for trusted, appealed, stands in ((24, 10, 34), (34, 10, 34), (20, 2, 34), (4, 2, 24)):
+        recorder = recorded([f"o{n}" for n in range(300)] + ["acme"] * (trusted + appealed))
+        named = {f"a{300 + trusted + n}": 10.0 for n in range(appealed)}
+        out = tmp_path / f"{trusted}-{appealed}"
+        accounts, _ = frozen(recorder, scorers, out, per_group=34, appealed=named)
+        assert accounts.stratum("pro|few").whole.n == pytest.approx(300 + stands)
+
+
+def test_what_became_of_every_appeal_is_told(scorers: Path, tmp_path: Path) -> None:
+    recorder = recorded([f"o{n}" for n in range(300)] + ["two"] * 3)
+    gone = {f"a{n}": 10.0 for n in (300, 301, 302)} | {"never seen": 10.0}
+    left = without_weight(
+        [
+            Appeal(name, at, AppealOutcome(outcome), Action.VERIFY, "Ada", "-", audited)
+            for name, at, outcome, audited in (
+                ("r", 1.0, "rejected", True), ("n", 1.0, "upheld", False),
+                ("t", 1.0, "upheld", True), ("n", 0.5, "upheld", True), ("in", 1.0, "upheld", True),
+            )
+        ],
+        {"t"},
+    )  # fmt: skip
+    accounts, communities = frozen(
+        recorder, scorers, tmp_path / "a", per_group=2, appealed=gone, appeals_left=left
+    )
+    assert accounts.pool["appeals"] == {
+        "entered": 2, "beyond their group's share": 1,
+        "not in the log, or with too few requests to be looked at": 1,
+        "not upheld": 1, "not in the audit": 1, "trusted, and in the pool as such": 1,
+        "decided anew later": 1,
+    }  # fmt: skip
+    said = pool_notes(accounts, communities)[1]
+    assert said.startswith("appeals: 8; upheld, of the random audit and entered: 2, for 2 accounts")
+    # Appeals that change nothing are told of too.
+    accounts, communities = frozen(
+        recorder, scorers, tmp_path / "b", appeals_left={"not upheld": 3}
+    )
+    assert "appeals: 3; " in pool_notes(accounts, communities)[1]
+    assert "not upheld: 3" in pool_notes(accounts, communities)[1]
 
 
 def test_communities_of_those_who_appealed_are_left_out(scorers: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from overproof.guard.parts import Family
 from overproof.guard.pools import calibrate_accounts
 
 SCORER = plain_scorer(8)
-CONFIG = LooksConfig(ages_h=AGES_H)
+CONFIG = LooksConfig(ages_h=AGES_H, term_days=32)
 DAY_S = 86400.0
 
 

@@ -50,14 +50,14 @@ def steady(first: int, count: int, after: float = 0.0) -> list[Event]:
 def test_one_wrong_clock_blinds_nobody(
     where: int, days: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("overproof.guard.engine.MOST_HELD", 200)
+    monkeypatch.setattr("overproof.guard.waiting.MOST_HELD", 200)
     guard, stream = opened(), steady(0, 3_000)
     stream.insert(where, event(9_999, days * DAY, account="wrong"))
     drive(guard, stream)
     assert guard.counts["passes"] == 8  # one in six hours, of fifty
     assert guard.counts["events"] + guard.counts["put aside"] >= 3_001
     assert guard.counts["events"] >= 3_000
-    assert len(guard._held) == 0
+    assert len(guard._waiting.held) == 0
     learnt_in_its_time = where > 0 and days < 2
     assert (guard.accounts.find("wrong") is not None) == learnt_in_its_time
 
@@ -89,7 +89,7 @@ def test_a_wrong_leap_is_undone() -> None:
     assert guard.intake is not None
     assert guard.intake.newest == START + 2_499 * 60.0
     assert guard.counts["passes"] >= 7
-    assert len(guard._held) == 0
+    assert len(guard._waiting.held) == 0
 
 
 def test_a_gateway_with_a_wrong_clock_among_others() -> None:
@@ -131,20 +131,20 @@ def test_turns_that_are_none_are_passed_over(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("head", [5, 23])
 def test_no_more_are_held_than_the_limit(head: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overproof.guard.engine.MOST_HELD", 50)
+    monkeypatch.setattr("overproof.guard.waiting.MOST_HELD", 50)
     for guard in (opened(), Guard(CONFIG)):
         ahead = [event(10_000 + i, head * 3600.0 + i) for i in range(60)]
         for number, one in enumerate(steady(0, 2_000)):
             drive(guard, [one] if number % 30 else [one, ahead[number // 30 % 60]])
-            assert len(guard._held) <= 50
+            assert len(guard._waiting.held) <= 50
     for one in steady(2_000, 3_000, after=2 * DAY):  # nobody runs the passes
         guard.observe(one)
-        assert len(guard._held) <= 50
+        assert len(guard._waiting.held) <= 50
     assert guard.counts["passes missed"] > 3
 
 
 def test_what_is_in_the_others_way_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overproof.guard.engine.MOST_HELD", 50)
+    monkeypatch.setattr("overproof.guard.waiting.MOST_HELD", 50)
     guard = opened()
     guard.observe(event(0, 0.0))
     guard.observe(event(1, 20 * 3600.0))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from crowds import World, closest
+from ladder_findings import together
 
 from overproof.config.guard import GuardConfig, LadderConfig
+from overproof.guard.conduct import Conduct, conduct_of
 from overproof.guard.instruments import SHIPPED, Instruments
 from overproof.guard.judging import Judge
-from overproof.guard.parts import Community, Edge
+from overproof.guard.parts import Community, Edge, Family
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +31,11 @@ def judged(
     config = GuardConfig(ladder=LadderConfig.model_validate(rules))
     judge = Judge(config, Instruments(SHIPPED))
     place = {one.index: i for i, one in enumerate(community.members)}
-    for name in ("apart", "so_far"):
-        monkeypatch.setattr(judge._accounts, name, lambda index, *_: p_values[place[index]])
-    alike, spared = judge._own_conduct(community, community.now)
-    return alike, {place[index] for index in spared}
+    own = judge._accounts
+    monkeypatch.setattr(own, "apart", lambda index, *_: (p_values[place[index]], {}))
+    monkeypatch.setattr(own, "so_far", lambda index: p_values[place[index]])
+    conduct = conduct_of(community, community.now, own, config)
+    return conduct.alike, {place[index] for index in conduct.quiet}
 
 
 def tied(community: Community, things: list[int]) -> Community:
@@ -84,3 +87,32 @@ def test_who_sent_too_little_to_tell_counts_on_neither_side(
     quiet = company.members[5]
     monkeypatch.setattr(quiet, "requests", 1)
     assert judged(monkeypatch, closely, [0.01] * 3 + [0.5] * 2 + [0.001]) == (True, {3, 4, 5})
+
+
+@pytest.mark.parametrize(
+    ("network", "text", "own", "counts"),
+    [
+        (0.001, 0.08, [0.01, 0.04, 0.9], True),
+        (0.001, 0.08, [0.01, 0.06, 0.9], False),  # the middle member does not stand out
+        (0.001, 0.02, [0.01, 0.04, 0.9], False),  # nor any more than the community does
+        (0.06, 0.08, [0.01, 0.04, 0.9], False),  # strangers who share nothing but their work
+        (0.001, 0.08, [], False),  # nobody has sent enough to tell
+    ],
+)
+def test_what_members_ask_agrees_with_what_they_share(
+    network: float, text: float, own: list[float], counts: bool
+) -> None:
+    families = {Family.NETWORK: network, Family.TEXT: text, Family.USE: 0.6}
+    company = together(0.0, families=families)
+    by_family = {Family.TEXT: own, Family.USE: [0.001] * 3}
+    told = Conduct(alike=True, families=by_family).told(company, 0.05)
+    # Unless half of them stand out in all, nothing of what they do counts.
+    assert Conduct(alike=False, families=by_family).told(company, 0.05) == company
+    if not counts:
+        assert told == company
+        return
+    assert told.families == families | {Family.TEXT: 0.04}
+    assert told.p_value == company.p_value
+    said = told.evidence[-1]
+    assert (said.signal, said.family, said.p_value) == ("own_text", "text", 0.04)
+    assert said.detail == "what 2 of 3 members ask stands out by itself as well"

@@ -42,7 +42,7 @@ def test_an_organisation_is_not_blocked_for_some_of_its_accounts() -> None:
     assert (last.action, last.subject.kind, last.subject.id) == (Action.BLOCK, "community", "c1")
     assert all(ladder.decision(one, 11 * DAY_S).action is Action.BLOCK for one in members)
     assert all(ladder.decision(one, 11 * DAY_S) == Decision() for one in others)
-    new_key = Account(50, "k50", "acme", first_seen=10.5 * DAY_S)
+    new_key = Account(50, "k50", "acme", known_since=10.5 * DAY_S)
     assert ladder.decision(new_key, 11 * DAY_S) == Decision()
 
 
@@ -59,7 +59,7 @@ def test_a_blocked_organisation_holds_its_new_keys_and_nobody_known_before() -> 
     last = driven(ladder, members, 0, 9)[-1]
     assert (last.action, last.subject.kind, last.subject.id) == (Action.BLOCK, "org", "acme")
     moved.org = "acme"  # known before the block, in another organisation
-    new_key = Account(50, "k50", "acme", first_seen=9.5 * DAY_S)
+    new_key = Account(50, "k50", "acme", known_since=9.5 * DAY_S)
     assert ladder.decision(moved, 10 * DAY_S) == Decision()
     assert ladder.decision(new_key, 10 * DAY_S).action is Action.BLOCK
     kept = Ladder(CONFIG)
@@ -70,7 +70,7 @@ def test_a_blocked_organisation_holds_its_new_keys_and_nobody_known_before() -> 
 
 def test_a_new_key_does_not_keep_the_block_of_its_organisation_from_being_renewed() -> None:
     members = [Account(i, f"k{i}", "acme") for i in range(4)]
-    new_key = Account(50, "k50", "acme", first_seen=9.5 * DAY_S)
+    new_key = Account(50, "k50", "acme", known_since=9.5 * DAY_S)
     ladder = knowing(members, [new_key])
     ladder.known = list(members)
     driven(ladder, members, 0, 9)
@@ -166,10 +166,30 @@ def test_an_upheld_appeal_ends_what_company_brought_and_the_climb_begins_anew() 
     ]  # fmt: skip
 
 
+def test_the_upheld_appeal_of_a_member_ends_the_block_of_its_organisation() -> None:
+    appeals = Appeals(KEY)
+    members = [Account(i, f"k{i}", "acme") for i in range(4)]
+    new_key = Account(50, "n0", "acme", known_since=9.5 * DAY_S)
+    ladder = Ladder(CONFIG, appeals=appeals)
+    ladder.known = list(members)
+    assert driven(ladder, members, 0, 9)[-1].subject.kind == "org"
+    assert ladder.decision(new_key, 9.75 * DAY_S).action is Action.BLOCK
+    uphold(appeals, "k2", 10)
+    resumed = Ladder(CONFIG, appeals=appeals)
+    resumed.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(ladder.state())))
+    for one in (ladder, resumed):
+        assert one.decision(new_key, 10.25 * DAY_S) == Decision()
+        assert one.decision(members[2], 10.25 * DAY_S) == Decision()
+        assert one.decision(members[0], 10.25 * DAY_S).action is Action.BLOCK
+    said = driven(ladder, members, 10.25, 30)  # renewed against three of four
+    assert {one.subject.kind for one in said} <= {"community"}
+    assert ladder.decision(new_key, 30 * DAY_S) == Decision()
+
+
 def test_an_upheld_appeal_frees_an_account_from_the_block_of_its_organisation() -> None:
     appeals = Appeals(KEY)
     members = [Account(i, f"k{i}", "acme") for i in range(4)]
-    new_keys = [Account(50 + i, f"n{i}", "acme", first_seen=9.5 * DAY_S) for i in range(2)]
+    new_keys = [Account(50 + i, f"n{i}", "acme", known_since=9.5 * DAY_S) for i in range(2)]
     ladder = Ladder(CONFIG, appeals=appeals)
     ladder.known = [*members]
     assert driven(ladder, members, 0, 9)[-1].subject.kind == "org"

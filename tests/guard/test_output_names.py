@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from guard_logs import rows, write_log
 
-from overproof.api.guard import guard_replay, guard_report
+from overproof.api.guard import guard_replay
+from overproof.api.guard_page import guard_report
 from overproof.errors import ConfigError
 from overproof.guard import replay as module
 from overproof.guard.output_names import refuse_overwriting

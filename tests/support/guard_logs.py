@@ -91,6 +91,9 @@ class BusyJudge:
     def identity(self) -> dict[str, str]:
         return {"calibration": self.name}
 
+    def begin_anew(self, index: int) -> None:
+        self.since.pop(index, None)
+
     def account(self, account: Any, look: int, at: float, vector: Any) -> Judged | None:
         self.told += 1
         self.since.setdefault(account.index, at)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from overproof.config.guard import GuardConfig
+from overproof.config.guard import GuardConfig, LadderConfig, LooksConfig
 from overproof.guard.ladder import Ladder
 from overproof.guard.parts import Family, Finding
 from overproof.records.traffic import Evidence
 
 KEY = b"sixteen bytes and more"
 HOUR_S, DAY_S = 3600.0, 86400.0
-CONFIG = GuardConfig()
+# One in a thousand, so that the numbers of the tests read easily.
+CONFIG = GuardConfig(
+    looks=LooksConfig(false_positive_rate=0.001), ladder=LadderConfig(family_p=0.05, strong=0.1)
+)
 TWO = {Family.TEXT: 0.001, Family.USE: 0.01, Family.SAMPLING: 0.7}
 ONE = {Family.TEXT: 0.0001, Family.USE: 0.2, Family.SAMPLING: 0.7}
 
@@ -24,7 +27,7 @@ class Account:
     org: str | None = None
     declared_use: str | None = None
     tokens_out: int = 1000
-    first_seen: float = 0.0
+    known_since: float = 0.0
 
 
 def found(

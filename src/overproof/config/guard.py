@@ -24,11 +24,14 @@ class LooksConfig(_Strict):
     """When an account is looked at, and how sure one must be.
 
     ``ages_h``: preset ages in hours since guard first saw it. ``false_positive_rate``: of honest
-    accounts that ever come to ``soften`` or above by their own conduct, over all looks together.
+    accounts that come to ``soften`` or above by their own conduct, over all looks of a term.
+    ``term_days``: how long a term is; then an account begins anew, with no past, at the age of
+    none. Else nobody would look at the conduct of an old account.
     """
 
-    ages_h: tuple[float, ...] = (2.0, 6.0, 12.0, 24.0, 48.0, 96.0, 192.0, 384.0, 768.0)
-    false_positive_rate: Rate = 0.001
+    ages_h: tuple[float, ...] = (2.0, 6.0, 12.0, 24.0, 48.0, 96.0, 192.0)
+    false_positive_rate: Rate = 0.00035
+    term_days: float = Field(default=14.0, gt=0)
     least_requests: int = Field(default=20, ge=1)
 
     @model_validator(mode="after")
@@ -37,6 +40,8 @@ class LooksConfig(_Strict):
             late <= early for early, late in zip((0.0, *self.ages_h), self.ages_h, strict=False)
         ):
             raise ValueError("ages_h must be positive and rise")
+        if self.ages_h[-1] > self.term_days * DAY_H:
+            raise ValueError("ages_h must lie within term_days: later looks would never come")
         return self
 
 
@@ -59,6 +64,9 @@ class CommunityConfig(_Strict):
 class LadderConfig(_Strict):
     """How long each rung lasts unless renewed, and how many families it needs.
 
+    ``families``: of signals, that must agree above ``watch``. ``family_p``: an account's family
+    does at this p-value, against all honest accounts of its age. ``alone_p``: a community's does
+    at this one; and what renews a rung must be at it by itself, whatever was before.
     ``member_p``: at least ``member_share`` of a community's members must stand out so far by their
     own conduct before the community is acted on, and only those who do are. ``ties``, ``loose_p``:
     a member who shares fewer rare things with the others than this multiple of what the middle
@@ -70,7 +78,8 @@ class LadderConfig(_Strict):
     """
 
     families: int = Field(default=2, ge=2)
-    family_p: Rate = 0.05
+    family_p: Rate = 0.1
+    alone_p: Rate = 0.05
     member_p: Rate = 0.05
     member_share: float = Field(default=0.5, ge=0, le=1)
     ties: float = Field(default=0.33, ge=0, le=1)
@@ -81,7 +90,7 @@ class LadderConfig(_Strict):
     verify_days: float = Field(default=30, gt=0)
     block_days: float = Field(default=90, gt=0)
     watch_p: Rate = 0.01
-    strong: float = Field(default=0.1, ge=0, le=1)
+    strong: float = Field(default=0.3, ge=0, le=1)
     rise_after_h: float = Field(default=24, gt=0)
     answer_days: float = Field(default=7, gt=0)
 

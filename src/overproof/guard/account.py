@@ -56,7 +56,7 @@ class AccountState:
 
     Attributes:
         index: of the account in its `Accounts`; never used twice.
-        created: seconds since the epoch, NaN where unknown. first_seen, last_seen: event time.
+        created: NaN where unknown. known_since; first_seen, last_seen: of this term. Event time.
         requests: all of them; sketched: those with a sketch; described: those with parameters.
         tokens_in, tokens_out, refused, failed (status ≥ 400), throttled (429): sums.
         daily: requests by day of age, the first 64 days. active_days: days of age with a request.
@@ -79,10 +79,10 @@ class AccountState:
         "_hour", "_hour_count", "_lately", "_networks", "_others", "_pivot", "_texts", "account",
         "active_days", "best_pivot", "capabilities", "changed", "changes", "created", "daily",
         "declared_use", "described", "elicitation", "failed", "first_seen", "hour_days", "hours",
-        "index", "last_seen", "logprobs", "org", "payer", "peak_day", "peak_hour", "plan",
-        "refused", "repeats", "requests", "rubric", "sampled", "samples", "sketched", "synthesis",
-        "technique_refused", "technique_requests", "techniques", "temperatures", "throttled",
-        "tokens_in", "tokens_out", "turns",
+        "index", "known_since", "last_seen", "logprobs", "org", "payer", "peak_day", "peak_hour",
+        "plan", "refused", "repeats", "requests", "rubric", "sampled", "samples", "sketched",
+        "synthesis", "technique_refused", "technique_requests", "techniques", "temperatures",
+        "throttled", "tokens_in", "tokens_out", "turns",
     )  # fmt: skip
 
     def __init__(self, index: int, account: str, first_seen: float) -> None:
@@ -93,7 +93,7 @@ class AccountState:
         self.plan: str | None = None
         self.declared_use: str | None = None
         self.created = nan
-        self.first_seen = self.last_seen = first_seen
+        self.first_seen = self.last_seen = self.known_since = first_seen
         self.requests = self.sketched = self.described = 0
         self.tokens_in = self.tokens_out = 0
         self.refused = self.failed = self.throttled = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import chain
+from math import isnan
 from typing import Any
 
 from overproof.errors import DataError
@@ -88,6 +89,22 @@ class Accounts:
         if ts - self._swept >= SWEEP_S:
             self._sweep(ts)
         return state
+
+    def begin_anew(self, state: AccountState, ts: float) -> AccountState:
+        """The account, last found by `get`, with its past left behind, under the same index.
+
+        Whose it is stays, what it did does not.
+        """
+        fresh = AccountState(state.index, state.account, ts)
+        fresh.org, fresh.payer, fresh.plan = state.org, state.payer, state.plan
+        fresh.declared_use = state.declared_use
+        fresh.known_since = state.known_since
+        # It was made, at the latest, when it was first seen.
+        fresh.created = state.known_since if isnan(state.created) else state.created
+        fresh.changed, fresh.changes = state.changed, state.changes
+        self._by_name[state.account] = fresh
+        self._place(fresh)
+        return fresh
 
     def find(self, account: str) -> AccountState | None:
         """The account by name, None if it is not known (any more)."""

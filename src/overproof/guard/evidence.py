@@ -22,7 +22,7 @@ import numpy as np
 
 from overproof.config.guard import LooksConfig
 from overproof.errors import ConfigError
-from overproof.guard.calibration import Calibration, Conformal
+from overproof.guard.calibration import ALL, Calibration, Conformal
 from overproof.guard.parts import Family, Finding, Signal, Vector
 from overproof.guard.scorer import Scorer
 from overproof.guard.strata import band_part, plan_part
@@ -98,8 +98,10 @@ class AccountEvidence:
         every band of requests that it passes through (strata.py): its largest score there against
         the largest that honest accounts of the plan reached there, those that never got into the
         band ranking lowest. The smallest of these p-values counts, times the number of bands
-        (Bonferroni), so that each band may wrong as many accounts as any other. Looks beyond the
-        calibration's last age add nothing: ``p_value`` stays what it was, ``p_now`` is 1.
+        (Bonferroni), so that each band may wrong as many accounts as any other. The families'
+        sub-scores are set against everybody's at that look: they corroborate, and no rate rests on
+        them. Looks beyond the calibration's last age add nothing: ``p_value`` stays what it was,
+        ``p_now`` is 1.
 
         Args:
             index: of the account.
@@ -128,34 +130,40 @@ class AccountEvidence:
             p_value=p,
             e_value=total,
             n=int(whole.n),
-            families={
-                family: self.calibration.p_value(look, stratum, value, family).p
-                for family, value in parts.items()
-            },
+            families=self._families(look, parts),
             stratum=here.name,
             p_now=now.p,
             floor=min(1.0, self.calibration.tests(plan) * p_floor(whole.n)),
             assumption=self._assumption,
         )
 
-    def apart(self, index: int, age_h: float, stratum: str, x: Sequence[float] | Vector) -> float:
-        """How far an account stands out by itself at any moment, as a p-value without a promise.
+    def apart(
+        self, index: int, age_h: float, stratum: str, x: Sequence[float] | Vector
+    ) -> tuple[float, dict[Family, float]]:
+        """How far an account stands out by itself at any moment, as p-values without a promise.
 
         The smaller of its trajectory's p-value so far and of what the last preset age before says
-        of its conduct now. It is looked at whenever its community is, so that no error rate holds
-        for it: it may spare a member, and never accuses one.
+        of its conduct now; then the families' at that age, as in `look`. It is looked at whenever
+        its community is, so that no error rate holds for it: it may spare a member, and never
+        accuses one.
         """
-        score, _ = self.scorer.at(stratum).one(x)
+        score, parts = self.scorer.at(stratum).one(x)
         ages = self.calibration.ages_h
         look = max(sum(age <= age_h for age in ages) - 1, 0)
         plan = self._past[index][0] if index in self._past else plan_part(stratum)
         now = self.calibration.p_value(look, plan + band_part(stratum), score).p
-        return min(now, self.so_far(index))
+        return min(now, self.so_far(index)), self._families(look, parts)
 
     def so_far(self, index: int) -> float:
         """The p-value of an account's looks so far, with the promise of `look`; 1 before any."""
         plan, largest, _, _ = self._past.get(index, ("", {}, 0.0, 0))
         return self._whole(plan, largest).p if largest else 1.0
+
+    def _families(self, look: int, parts: Mapping[Family, float]) -> dict[Family, float]:
+        return {
+            family: self.calibration.p_value(look, ALL, value, family).p
+            for family, value in parts.items()
+        }
 
     def _whole(self, plan: str, largest: Mapping[str, float]) -> Conformal:
         """The p-value of a trajectory so far, over all bands it passed through."""

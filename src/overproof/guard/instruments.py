@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from overproof.errors import DataError
+from overproof.guard.appeal_weights import ENTERED, fates, shared_weights
 from overproof.guard.calibration import Calibration
 from overproof.guard.community_calibration import CommunityCalibration
 from overproof.guard.pools import LEAST_ACCOUNTS, calibrate_accounts, calibrate_communities
@@ -43,7 +44,8 @@ DAY_S = 86_400.0
 # The share of the least pool that one organisation, or one payer, may make up: a company with
 # thousands of keys counts as often as a hundredth of the accounts that a plan must have.
 GROUP_SHARE = 0.01
-MOST_OF_GROUP, APPEALED, KEPT = "most of one group", "upheld appeals of the audit", "kept from"
+MOST_OF_GROUP, KEPT = "most of one group", "kept from"
+APPEALS, STAND_FOR = "appeals", "appeals stand for"
 SIMULATED = "the shipped instruments, which were made on simulated traffic"
 
 
@@ -117,6 +119,7 @@ def calibrate(
     least_communities: int = 100,
     per_group: int | None = None,
     appealed: Mapping[str, float] | None = None,
+    appeals_left: Mapping[str, int] | None = None,
 ) -> tuple[Calibration, CommunityCalibration]:
     """Freeze what a recorder saw of a trusted pool into the directory ``out``.
 
@@ -138,9 +141,11 @@ def calibrate(
         per_group: accounts of one organisation or payer at most, picked by a hash; a hundredth of
             ``least`` where None.
         appealed: accounts that are not trusted and whose appeal was upheld, with how many honest
-            ones each stands for (`audit_weights`). Together those of one group stand for at most
-            ``per_group``. No community that one of them belongs to is taken in: their weight would
-            not be one.
+            ones each stands for (`audit_weights`). Those of one organisation or payer stand, with
+            its trusted accounts, for at most ``per_group``. No community that one of them belongs
+            to is taken in: their weight would not be one.
+        appeals_left: how many other appeals there are, by why they stand for nobody
+            (`without_weight`); they are told with what became of these.
 
     Raises:
         DataError: nothing is left to calibrate on, or a scorer is missing.
@@ -149,7 +154,7 @@ def calibrate(
     looks = recorder.accounts
     groups = {name: org for name, org in zip(looks.subjects, looks.groups, strict=True) if org}
     most = max(1, int(least * GROUP_SHARE)) if per_group is None else per_group
-    weights = _shared_weights(appealed or {}, set(looks.subjects), groups, most)
+    weights = shared_weights(appealed or {}, set(looks.subjects), groups, most)
     accounts = calibrate_accounts(
         looks,
         account_scorer,
@@ -162,9 +167,11 @@ def calibrate(
         version=version,
         least=least,
     )
-    accounts = replace(
-        accounts, pool={**accounts.pool, MOST_OF_GROUP: most, APPEALED: len(weights)}
-    )
+    became = fates(
+        appealed or {}, looks, groups, most,
+        ages_h=tuple(ages_h), cut=until - lag_days * DAY_S, least=least,
+    )  # fmt: skip
+    accounts = _with_appeals(accounts, became, weights, appeals_left or {}, most)
     communities = recorder.communities
     trusted = (appealed or {}).keys().isdisjoint
     frozen = (
@@ -189,6 +196,22 @@ def calibrate(
     return accounts, frozen
 
 
+def _with_appeals(
+    accounts: Calibration,
+    became: Mapping[str, str],
+    weights: Mapping[str, float],
+    others: Mapping[str, int],
+    most: int,
+) -> Calibration:
+    """The calibration with a note of its appeals: what became of each, and what they weigh."""
+    about = {
+        MOST_OF_GROUP: most,
+        APPEALS: dict(Counter(became.values()) + Counter(others)),
+        STAND_FOR: sum(weights[name] for name, fate in became.items() if fate == ENTERED),
+    }
+    return replace(accounts, pool={**accounts.pool, **about})
+
+
 def pool_notes(accounts: Calibration, communities: CommunityCalibration) -> list[str]:
     """What was taken into calibrations made by `calibrate`, and a warning where it says little."""
     pool = accounts.pool
@@ -198,11 +221,14 @@ def pool_notes(accounts: Calibration, communities: CommunityCalibration) -> list
         f"most {pool[MOST_OF_GROUP]:,} of each; {beyond:,} more of theirs "
         "were left out, so that no one customer sets the measure for all"
     ]
-    if pool[APPEALED]:
+    if pool[APPEALS]:
         everybody = accounts.stratum(None).whole.n
+        entered = pool[APPEALS].get(ENTERED, 0)
+        left = sorted((why, many) for why, many in pool[APPEALS].items() if why != ENTERED)
         notes.append(
-            f"upheld appeals of the random audit that are in the log: {pool[APPEALED]:,}; with "
-            f"those watched long enough the pool stands for {everybody:,.0f} accounts"
+            f"appeals: {sum(pool[APPEALS].values()):,}; upheld, of the random audit and entered: "
+            f"{entered:,}, for {pool[STAND_FOR]:,.0f} accounts of the {everybody:,.0f} that the "
+            "pool stands for" + "".join(f"; {why}: {many:,}" for why, many in left)
         )
     if KEPT in communities.pool:
         notes.append(
@@ -212,21 +238,6 @@ def pool_notes(accounts: Calibration, communities: CommunityCalibration) -> list
             "communities, and act on none of it"
         )
     return notes
-
-
-def _shared_weights(
-    appealed: Mapping[str, float], seen: Collection[str], groups: Mapping[str, str], most: int
-) -> dict[str, float]:
-    """The weights of those in the log; of one group together at most ``most``, one each at least.
-
-    An organisation that was believed for a hundred keys would else teach guard to overlook it.
-    """
-    weights = {name: weight for name, weight in appealed.items() if name in seen}
-    many = Counter(groups.get(name, name) for name in weights)
-    return {
-        name: min(weight, max(1.0, most / many[groups.get(name, name)]))
-        for name, weight in weights.items()
-    }
 
 
 def _kept(scorers: Path) -> CommunityCalibration:

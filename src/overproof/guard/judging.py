@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from overproof.guard.community_evidence import CommunityEvidence
+from overproof.guard.conduct import Conduct, conduct_of
 from overproof.guard.evidence import AccountEvidence, strongest
 from overproof.guard.exemptions import Exemptions
 from overproof.guard.ladder import INCONSPICUOUS, Ladder
 from overproof.guard.parts import Community, Decision, Finding, Vector
-from overproof.guard.signals.accounts import ACCOUNT_SIGNALS, account_vector
+from overproof.guard.signals.accounts import ACCOUNT_SIGNALS
 from overproof.guard.signals.communities import COMMUNITY_SIGNALS
 from overproof.guard.strata import stratum_of
 from overproof.records.traffic import Action, Evidence, TrafficVerdict
@@ -67,8 +67,7 @@ class Judge:
     ) -> None:
         self.exemptions = exemptions_of(config) if exemptions is None else exemptions
         self.ladder = Ladder(config, self.exemptions, appeals)
-        self._rules = config.ladder
-        self._least_requests = config.looks.least_requests
+        self._config, self._rules = config, config.ladder
         self._accounts = AccountEvidence(
             ACCOUNT_SIGNALS, instruments.account_scorer, instruments.accounts, config.looks
         )
@@ -114,40 +113,22 @@ class Judge:
             if not reported and finding.p_value > self._rules.watch_p:
                 continue
             said = finding if finding.evidence else self._explained(finding, community, vector)
-            alike, quiet = self._own_conduct(community, at) if reported else (False, ())
+            conduct = Conduct()
+            if reported:
+                conduct = conduct_of(community, at, self._accounts, self._config)
+                said = conduct.told(said, self._rules.alone_p)
             taken = self.ladder.community(
-                said, community.members, reported=reported, alike=alike, inconspicuous=quiet
+                said,
+                community.members,
+                reported=reported,
+                alike=conduct.alike,
+                inconspicuous=conduct.quiet,
             )
             for verdict in taken:
                 banned += _banned(verdict, finding, community.members)
             verdicts += taken
             told += [name] if taken else []
         return Judged(verdicts, frozenset(told), tuple(banned))
-
-    def _own_conduct(self, community: Community, at: float) -> tuple[bool, frozenset[int]]:
-        """Whether enough members stand out by themselves too, and the indices of those spared.
-
-        Those who have sent too little to tell count on neither side; they are spared for now. Who
-        is tied by little, as one who happens to ask what a campaign asks, has to stand out more,
-        and at the preset looks.
-        """
-        rules, spared, judged, alike = self._rules, [], 0, 0
-        ties = community.ties()
-        enough = rules.ties * median(ties)
-        for one, shares in zip(community.members, ties, strict=True):
-            if one.requests < self._least_requests:
-                spared.append(one.index)
-                continue
-            judged += 1
-            age_h = (at - one.first_seen) / HOUR_S
-            stratum = stratum_of(one.plan, one.requests)
-            p = self._accounts.apart(one.index, age_h, stratum, account_vector(one, at))
-            alike += p <= rules.member_p
-            # Asked at every pass, a busy member would come to a small p-value sooner or later.
-            loose = shares < enough and self._accounts.so_far(one.index) > rules.loose_p
-            if loose or p > rules.member_p:
-                spared.append(one.index)
-        return alike >= max(2.0, rules.member_share * judged), frozenset(spared)
 
     def _explained(self, finding: Finding, community: Community, vector: Vector) -> Finding:
         """With words for those that are watched without being reported."""
@@ -167,6 +148,10 @@ class Judge:
         """Know all accounts: who else belongs to an organisation, and whom not to forget."""
         self.ladder.known = accounts
         accounts.keeps = self.ladder.stands
+
+    def begin_anew(self, index: int) -> None:
+        """An account's looks count from none again; what it stands under, it stands under."""
+        self._accounts.forget([index])
 
     def forget(self, indices: Sequence[int]) -> None:
         """Accounts that are known no more."""
@@ -188,6 +173,8 @@ class Judge:
             told.append(f"{len(permitted):,} accounts were spared by exemptions and appeals")
         if quiet:
             told.append(f"{len(quiet):,} members of communities were spared: {INCONSPICUOUS}")
+        if gone := self.ladder.unrecorded:
+            told.append(f"{gone:,} older records of whom was spared made room for newer ones")
         return told
 
     def spared(self) -> list[dict[str, Any]]:

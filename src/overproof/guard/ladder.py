@@ -4,7 +4,7 @@ The rule, in full:
 
 * ``watch`` has no consequence: an account at ``p <= watch_p``, or anything stronger that only one
   family of signals supports. *Nothing above it ever stands on one family*: at least ``families``
-  of them must have a sub-score at ``p <= family_p``, at the same look.
+  of them must have a sub-score at ``p <= family_p`` (a community ``alone_p``), at the same look.
 * ``soften``: an account whose trajectory falls to the frozen false-positive rate; a community that
   the pass reports at its nominal false-discovery rate, where at least ``member_share`` of its
   members stand out by their own conduct too, at ``p <= member_p``: those who share something are
@@ -14,7 +14,7 @@ The rule, in full:
 * one rung further at once: an account at ``strong`` times that rate, or one that stands out by its
   own conduct and as a member of a reported community.
 * one rung further when *renewed*: the evidence is as strong at a later look or pass, which by
-  itself is at ``p <= family_p`` too, at least ``rise_after_h`` after the rung was taken.
+  itself is at ``p <= alone_p`` too, at least ``rise_after_h`` after the rung was taken.
 * ``block`` only where ``verify`` has stood unanswered for ``answer_days`` and is renewed: of a
   community, or of an account at ``strong`` evidence. Each member has all that time for itself,
   whenever it joined. Where the members held are all that guard remembers of one organisation, the
@@ -28,6 +28,7 @@ upheld appeal also ends for good whatever the account had come to stand under by
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from overproof.config.guard import GuardConfig
@@ -100,6 +101,11 @@ class Ladder:
         """What accounts were spared, once for each action and reason."""
         return self._sparings.told
 
+    @property
+    def unrecorded(self) -> int:
+        """How many records of whom was spared made room for newer ones."""
+        return sum(self._sparings.dropped.values())
+
     # ------------------------------------------------------------ findings in, verdicts out
 
     def account(self, finding: Finding, holder: Holder) -> TrafficVerdict | None:
@@ -109,7 +115,7 @@ class Ladder:
         if finding.p_value <= self.rules.watch_p:
             entry = Action.WATCH
         strong = finding.p_value <= self.rules.strong * self.alpha
-        old = appealed and finding.p_now > self.rules.family_p  # what the appeal was about
+        old = appealed and finding.p_now > self.rules.alone_p  # what the appeal was about
         if finding.p_value <= self.alpha and self._agree(finding) and not old:
             with_others = any(
                 key.startswith("c:") and standing_at(hold, finding.at, self.rules)[0].rung
@@ -148,7 +154,8 @@ class Ladder:
         )  # fmt: skip
 
     def _agree(self, finding: Finding) -> bool:
-        low = sum(p <= self.rules.family_p for p in finding.families.values())
+        enough = self.rules.family_p if finding.kind == "account" else self.rules.alone_p
+        low = sum(p <= enough for p in finding.families.values())
         return low >= self.rules.families
 
     def _judge(
@@ -169,7 +176,7 @@ class Ladder:
         current = Action.LOG if standing is None else standing_at(standing, now, self.rules)[0]
         action = entry if current.rung <= entry.rung else current
         if current.rung >= Action.SOFTEN.rung:
-            if entry.rung < Action.SOFTEN.rung or finding.p_now > self.rules.family_p:
+            if entry.rung < Action.SOFTEN.rung or finding.p_now > self.rules.alone_p:
                 return []  # not renewed: it lapses when it was said to
             if standing is not None:
                 up = risen(standing, now, self.rules, may_block=may_block)
@@ -210,7 +217,7 @@ class Ladder:
 
     def _blocked_since(self, org: str | None, now: float) -> float:
         """Since when an organisation is blocked as such; infinite if it is not."""
-        hold = None if org is None else self._orgs.get(org)
+        hold = self._org_hold(org)
         if hold is None or standing_at(hold, now, self.rules)[0] is not Action.BLOCK:
             return float("inf")
         return hold.since
@@ -264,8 +271,9 @@ class Ladder:
         subject = subject_of(key, finding, held, action, whole=whole)
         if subject.kind == "org":
             new |= self._blocked_since(subject.id, now) > now  # it was not: the verdict says so
-            of_old = self._orgs.get(subject.id)
-            self._orgs[subject.id] = renewed(of_old, action, now, words, self.rules)
+            of_old = self._org_hold(subject.id)
+            hold = renewed(of_old, action, now, words, self.rules)
+            self._orgs[subject.id] = replace(hold, members=subject.members)
         before = self._standings.get(key)
         said_of = set(subject.members)
         quiet = (
@@ -283,7 +291,7 @@ class Ladder:
             return None
         return verdict_of(subject, finding, held, action, evidence=evidence, expires=expires)
 
-    # ------------------------------------------------------------ read, lift, remember
+    # ------------------------------------------------------------ read, remember
 
     def decision(self, holder: Holder, now: float) -> Decision:
         """The rung that an account stands on at ``now``; under a microsecond for most."""
@@ -297,16 +305,27 @@ class Ladder:
         """Is it held to ``soften`` or above, so that it must not be forgotten?"""
         return self._stands(holder, now).action.rung >= Action.SOFTEN.rung
 
-    def _stands(self, holder: Holder, now: float, *, appeals: bool = True) -> Decision:
+    def _stands(self, holder: Holder, now: float) -> Decision:
         """The highest of what it is held to, whether a permission spares it or not."""
         holds = list(self._holds.get(holder.index, {}).values())
-        of_org = None if holder.org is None else self._orgs.get(holder.org)
-        if of_org is not None and holder.first_seen >= of_org.since:  # else known before, and no
+        of_org = self._org_hold(holder.org)
+        if of_org is not None and holder.known_since >= of_org.since:  # else known before, and no
             holds.append(of_org)  # member, or it is held as a member
-        ended = self.appeals.upheld_at(holder.account) if appeals and self.appeals else None
+        ended = self.appeals.upheld_at(holder.account) if self.appeals else None
         if ended is not None:
             holds = [hold for hold in holds if hold.since > ended]
         return highest(holds, now, self.rules)
+
+    def _org_hold(self, org: str | None) -> Hold | None:
+        """What an organisation stands under as such; the upheld appeal of one member ends it.
+
+        It stands on all known accounts being held, and one of them should not have been.
+        """
+        hold = None if org is None else self._orgs.get(org)
+        if hold is None or self.appeals is None:
+            return hold
+        upheld = map(self.appeals.upheld_at, hold.members)
+        return None if any(at is not None and at >= hold.since for at in upheld) else hold
 
     def _settle(self, holders: Sequence[Holder]) -> bool:
         """Drop what upheld appeals ended, before new evidence is weighed; whether there was one."""
@@ -325,28 +344,6 @@ class Ladder:
             if own is not None and own.since <= ended:
                 del self._standings[f"a:{holder.index}"]
         return upheld
-
-    def lift(self, holder: Holder, now: float) -> Action:
-        """End everything that an account stands under by itself; an upheld appeal needs no call.
-
-        What its organisation stands under stays; see `lift_org`.
-
-        Returns:
-            The rung it stood on.
-        """
-        stood = self._stands(holder, now, appeals=False).action
-        self._holds.pop(holder.index, None)
-        self._standings.pop(f"a:{holder.index}", None)
-        return stood
-
-    def lift_org(self, org: str, now: float) -> Action:
-        """End what an organisation stands under as such; its accounts are lifted one by one.
-
-        Returns:
-            The rung it stood on.
-        """
-        hold = self._orgs.pop(org, None)
-        return Action.LOG if hold is None else standing_at(hold, now, self.rules)[0]
 
     def _tidy(self, now: float) -> None:
         """Drop what has lapsed, once a day of event time: memory follows who is on the ladder."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,18 @@ from overproof.guard.strata import band_part, plan_part
 if TYPE_CHECKING:
     from overproof.guard.recording import LookTable
 
-__all__ = ["LEAST_ACCOUNTS", "calibrate_accounts", "calibrate_communities"]
+__all__ = [
+    "LEAST_ACCOUNTS", "calibrate_accounts", "calibrate_communities", "judged_accounts",
+    "thin_groups",
+]  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
 HOUR_S = 3600.0
 DAY_S = 86400.0
-# Three bands share a rate of 0.001: a p-value of 3 / (n + 1) must be able to reach it.
-LEAST_ACCOUNTS = 3_400
-FEW_IN_BAND = 300  # accounts, for the look-wise p-values of the families
+# Three bands share a rate of 0.00035: a p-value of 3 / (n + 1) must be able to reach it.
+LEAST_ACCOUNTS = 8_800
+FEW_IN_BAND = 300  # accounts, for a band to be judged by itself
+FEW_AT_LOOKS = 600  # accounts of a band, for its single looks; with fewer, everybody's
 LEAST_OF_ALL = -1e30
 MOST_RANKS = 4_096  # of a stratum: its highest half exactly, below that p-values rounded up
 ROUNDING = 1e-6
@@ -90,8 +95,8 @@ def calibrate_accounts(
         born = at - ages_h[look] * HOUR_S
         first[name] = min(born, first.get(name, born))
     pool = [name for name in first if trusted is None or name in trusted]
-    pool, crowded = _thin_groups(sorted(pool), groups or {}, per_group)
-    ages, judged = _judged(pool, first, ages_h, cut, least)
+    pool, crowded = thin_groups(sorted(pool), groups or {}, per_group)
+    ages, judged = judged_accounts(pool, first, ages_h, cut, least)
     row = {name: place for place, name in enumerate(judged)}
     scores, families, strata = _matrices(table, scorer, row, len(ages))
     weight = np.array([(weights or {}).get(name, 1.0) for name in judged])
@@ -184,9 +189,13 @@ def _hash(name: str) -> float:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest()) / 2**56
 
 
-def _thin_groups(
+def thin_groups(
     pool: list[str], groups: Mapping[str, str], per_group: int | None
 ) -> tuple[list[str], int]:
+    """At most ``per_group`` accounts of each group, whom a hash chooses; how many were left.
+
+    An account that is in no group stands for itself.
+    """
     if per_group is None:
         return pool, 0
     met: dict[str, int] = {}
@@ -199,7 +208,7 @@ def _thin_groups(
     return sorted(kept), len(pool) - len(kept)
 
 
-def _judged(
+def judged_accounts(
     pool: Sequence[str],
     first: Mapping[str, float],
     ages_h: Sequence[float],
@@ -231,6 +240,8 @@ def _matrices(
         at = row.get(name)
         if at is None or look >= looks:
             continue
+        if scores[at, look] >= totals[place]:
+            continue  # of several terms, the strangest: honest accounts are judged in each
         scores[at, look] = totals[place]
         for family, values in parts.items():
             families[family][at, look] = values[place]
@@ -285,6 +296,8 @@ def _strata(
             weight=weight,
             absent=float(weight[peers & ~who].sum()),
         )
+        if name != ALL and who.sum() < min(FEW_AT_LOOKS, least):
+            made[name] = replace(made[name], looks=made[ALL].looks)
     return made, sorted(set(cells) - set(made))
 
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overproof import __version__
-from overproof.errors import ConfigError, RunError
+from overproof.errors import ConfigError
 from overproof.guard.engine import Guard
 from overproof.guard.garbage import rare_collections
 from overproof.guard.merging import open_log
 from overproof.guard.ordering import ReorderBuffer
 from overproof.guard.output_names import check_outputs
 from overproof.guard.reading import LogReader
-from overproof.guard.sketching import EnvironmentSketcher
-from overproof.guard.snapshots import read_snapshot, write_snapshot
+from overproof.guard.snapshots import check_key, read_snapshot, write_snapshot
 from overproof.guard.stopping import Stopping
 from overproof.guard.verdict_files import GrowingFile, naming
 from overproof.records.files import write_atomically
@@ -46,7 +46,7 @@ __all__ = [
     "snapshot_path",
 ]
 
-MOST_SPARED = 1000
+MOST_SPARED = 1000  # of each reason
 GLANCE = 1024  # events between two looks at the clock
 
 
@@ -92,7 +92,9 @@ class ReplayReport:
         resumed_at: event number that a resumed replay began with.
         since, until: times of the first and the last event, seconds since the epoch.
         spared: accounts that an exemption, an appeal or their own conduct kept from an action: at,
-            account, action, reason; the first 1,000.
+            account, action, reason; of each reason the first 1,000.
+        spared_in_all: how many that were, by reason, where it is more than ``spared`` holds; of
+            all permissions, and of own conduct, no more than the newest 50,000 are counted.
         notes: what a reader should know of this log.
     """
 
@@ -111,6 +113,7 @@ class ReplayReport:
     since: float | None = None
     until: float | None = None
     spared: list[dict[str, Any]] = field(default_factory=list)
+    spared_in_all: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -307,13 +310,7 @@ class _Replay:
             write_snapshot(self.path, self.identity, state)
 
     def _restore(self) -> None:
-        if key := self.saved["key"]:
-            if isinstance(self.sketcher, EnvironmentSketcher):
-                self.sketcher.open()
-            if key != getattr(self.sketcher, "key_id", ""):
-                raise RunError(
-                    str(self.path), "was made with another key", "set the key that it was made with"
-                )
+        check_key(self.path, self.saved["key"], self.sketcher)
         self.since, self.at = self.saved["times"]
         self.reader.restore(self.saved["reader"])
         self.buffer.restore(self.saved["buffer"])
@@ -348,9 +345,20 @@ class _Replay:
             until=None if self.since is None else self.at,
         )
         if self.guard.judge is not None:
-            report.spared = self.guard.judge.spared()[:MOST_SPARED]
+            report.spared, report.spared_in_all = _first_of_each(self.guard.judge.spared())
         report.notes = list(_notes(report, self.guard))
         return report
+
+
+def _first_of_each(spared: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The first records of each reason, and how many there are of those that are cut."""
+    met: Counter[str] = Counter()
+    kept = []
+    for row in spared:
+        met[row["reason"]] += 1
+        if met[row["reason"]] <= MOST_SPARED:
+            kept.append(row)
+    return kept, {reason: many for reason, many in met.items() if many > MOST_SPARED}
 
 
 def _verdicts(guard: Guard) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The provider's key, asked for when the first text needs it.
+"""Texts to fingerprints, and the provider's key, asked for when the first text needs it.
 
 A log that comes with sketches needs no key, so none is asked for before a text is met.
 """
@@ -6,14 +6,19 @@ A log that comes with sketches needs no key, so none is asked for before a text 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from overproof.guard.fingerprints import Fingerprinter, read_key
 
 if TYPE_CHECKING:
+    from overproof.guard.parts import Sketcher
     from overproof.records.traffic import Event, Sketch
 
-__all__ = ["EnvironmentSketcher"]
+__all__ = ["EnvironmentSketcher", "Texts"]
 
 
 class EnvironmentSketcher:
@@ -48,3 +53,32 @@ class EnvironmentSketcher:
         key = read_key(self._variable)
         self._fingerprinter = Fingerprinter(key)
         self.key_id = hashlib.blake2b(key, digest_size=8, person=b"overproof.key-id").hexdigest()
+
+
+class Texts:
+    """What becomes of the texts of events.
+
+    Args:
+        sketcher: makes their fingerprints; without one they are passed over.
+        counts: of what is done, by name: texts passed over, sketched here.
+    """
+
+    def __init__(self, sketcher: Sketcher | None, counts: Counter[str]) -> None:
+        self._sketcher = sketcher
+        self._counts = counts
+
+    def sketch(self, event: Event) -> Sketch | None:
+        """The fingerprint of an event's text; None where nobody makes any."""
+        if self._sketcher is None:
+            self._counts["texts passed over"] += 1
+            return None
+        self._counts["sketched here"] += 1
+        turns = [turn for turn in event.messages or () if isinstance(turn, Mapping)]
+        return self._sketcher.sketch(msgspec.structs.replace(event, messages=turns))
+
+    def light(self, event: Event) -> Event:
+        """The event without its text, which is heavy, for one that has to wait."""
+        if event.messages is None:
+            return event
+        sketch = event.text_sketch or self.sketch(event)
+        return msgspec.structs.replace(event, text_sketch=sketch, messages=None)

@@ -16,16 +16,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from overproof.errors import DataError, RunError
+from overproof.guard.sketching import EnvironmentSketcher
 from overproof.records.files import atomically
 
-__all__ = ["FORMAT", "read_snapshot", "write_snapshot"]
+if TYPE_CHECKING:
+    from overproof.guard.parts import Sketcher
 
-FORMAT = 1
+__all__ = ["FORMAT", "check_key", "read_snapshot", "write_snapshot"]
+
+FORMAT = 2
 MAGIC = b"overproof guard\n"
 PIECE = 4096
 DEPTH = 6
@@ -63,8 +67,18 @@ def write_snapshot(path: Path, identity: Mapping[str, str], state: Mapping[str, 
     return size
 
 
-def read_snapshot(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
+def read_snapshot(
+    path: Path,
+    identity: Mapping[str, str],
+    *,
+    anew: str = "replay from the start, without --resume",
+) -> dict[str, Any]:
     """Read a snapshot that was written under ``identity``.
+
+    Args:
+        path: the snapshot.
+        identity: as `write_snapshot` was given.
+        anew: how to do without it, in words.
 
     Raises:
         DataError: the file is missing, is no snapshot, or is damaged.
@@ -76,22 +90,42 @@ def read_snapshot(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
     try:
         stream = path.open("rb")
     except FileNotFoundError:
-        raise DataError(str(path), "there is no such snapshot", "replay without --resume") from None
+        raise DataError(str(path), "there is no such snapshot", anew) from None
     with stream:
         if stream.read(len(MAGIC)) != MAGIC:
-            raise DataError(str(path), "is no snapshot of guard", "name the snapshot of a replay")
+            raise DataError(str(path), "is no snapshot of guard", "name one")
         try:
             with pyarrow.CompressedInputStream(stream, "zstd") as source:
-                return _read(path, source, identity)
+                return _read(path, source, identity, anew)
         except (OSError, EOFError, msgspec.DecodeError, ValueError) as error:
-            reason = f"is damaged: {error}"
-            raise DataError(str(path), reason, "delete it and replay from the start") from error
+            raise DataError(str(path), f"is damaged: {error}", anew) from error
 
 
-def _read(path: Path, source: Any, identity: Mapping[str, str]) -> dict[str, Any]:
+def check_key(path: Path, key: str, sketcher: Sketcher | None) -> None:
+    """See that later texts get fingerprints under the key of those in a snapshot.
+
+    Args:
+        path: the snapshot.
+        key: its key's ``key_id``; empty where no text was met.
+        sketcher: of later texts; opened if it has to be.
+
+    Raises:
+        RunError: it is another key.
+        SecretError: it is not set.
+    """
+    if not key:
+        return
+    if isinstance(sketcher, EnvironmentSketcher):
+        sketcher.open()
+    if key != getattr(sketcher, "key_id", ""):
+        reason = "was made with another key"
+        raise RunError(str(path), reason, "set the key that it was made with")
+
+
+def _read(path: Path, source: Any, identity: Mapping[str, str], anew: str) -> dict[str, Any]:
     digest = blake2b(digest_size=32)
     header = _take(source, digest)
-    _check(path, header, identity)
+    _check(path, header, identity, anew)
     state: dict[str, Any] = {}
     while True:
         expected = digest.digest()
@@ -110,14 +144,14 @@ def _read(path: Path, source: Any, identity: Mapping[str, str]) -> dict[str, Any
             home[keys[-1]] = value
 
 
-def _check(path: Path, header: Any, identity: Mapping[str, str]) -> None:
+def _check(path: Path, header: Any, identity: Mapping[str, str], anew: str) -> None:
     if not isinstance(header, dict) or "format" not in header:
         raise ValueError("it has no header")
     if header["format"] != FORMAT:
         raise RunError(
             str(path),
             f"is a snapshot of format {header['format']}; this version reads {FORMAT}",
-            "replay from the start, without --resume",
+            anew,
         )
     theirs = header["identity"]
     other = sorted(name for name in {*theirs, *identity} if theirs.get(name) != identity.get(name))
@@ -125,7 +159,7 @@ def _check(path: Path, header: Any, identity: Mapping[str, str]) -> None:
         raise RunError(
             str(path),
             f"was made with another {', another '.join(other)}",
-            "give what it was made with, or replay from the start, without --resume",
+            f"give what it was made with, or {anew}",
         )
 
 

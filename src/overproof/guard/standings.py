@@ -38,12 +38,14 @@ class Hold:
         since: when this member, not its community, came to that rung, event time.
         expires_at: when it falls to ``watch``, unless renewed.
         reasons: in words.
+        members: of an organisation that is held as such, its accounts that evidence is about.
     """
 
     action: Action
     since: float
     expires_at: float
     reasons: tuple[str, ...]
+    members: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ def risen(held: Hold | Standing, now: float, config: LadderConfig, *, may_block:
 def held_plain(holds: Mapping[Any, Hold]) -> list[list[Any]]:
     """Holds as plain values for a snapshot, each after its key."""
     return [
-        [key, str(one.action), one.since, one.expires_at, list(one.reasons)]
+        [key, str(one.action), one.since, one.expires_at, list(one.reasons), list(one.members)]
         for key, one in holds.items()
     ]
 
@@ -137,8 +139,8 @@ def held_plain(holds: Mapping[Any, Hold]) -> list[list[Any]]:
 def held_from(plain: Sequence[Any]) -> dict[Any, Hold]:
     """What `held_plain` gave."""
     return {
-        key: Hold(Action(action), since, expires, tuple(reasons))
-        for key, action, since, expires, reasons in plain
+        key: Hold(Action(action), since, expires, tuple(reasons), tuple(members))
+        for key, action, since, expires, reasons, members in plain
     }
 
 

@@ -19,7 +19,7 @@ class Holder(Protocol):
     org: str | None
     declared_use: str | None
     tokens_out: int
-    first_seen: float
+    known_since: float
 
 
 def is_organisation(
@@ -43,7 +43,7 @@ def is_organisation(
         return False
     inside = {holder.index for holder in held}
     return all(
-        one.index in inside or one.first_seen >= blocked_since
+        one.index in inside or one.known_since >= blocked_since
         for one in known
         if one.org == org
     )  # fmt: skip
