@@ -298,9 +298,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small logs, one seed, no peers")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seeds", help="of test logs")
-    parser.add_argument("--fit-seeds", default="101,102", help="of logs that scorers are fitted on")
     parser.add_argument(
-        "--pool-seeds", default="201,202,203,204,205,206", help="of logs to calibrate on"
+        "--fit-seeds", default="101,102,103", help="of logs that scorers are fitted on"
+    )
+    parser.add_argument(
+        "--pool-seeds", default=",".join(map(str, range(201, 213))), help="of logs to calibrate on"
     )
     parser.add_argument("--calibration", type=Path, help="a directory of frozen files")
     parser.add_argument("--home", type=Path, help="keep logs and verdicts here, and use them again")
@@ -312,7 +314,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scores", type=Path, help="also write all scores here as JSON")
     options = parser.parse_args()
     options.seeds = options.seeds or (
-        "21" if options.quick else ",".join(map(str, range(311, 321)))
+        "21" if options.quick else ",".join(map(str, range(331, 341)))
     )
     if options.quick:
         options.no_peers = True

@@ -50,6 +50,7 @@ def test_the_public_surface() -> None:
         "distill",
         "distill_text",
         "export",
+        "guard_appeal",
         "guard_calibrate",
         "guard_fingerprint",
         "guard_replay",
